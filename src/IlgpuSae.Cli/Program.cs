@@ -1,0 +1,2 @@
+Console.WriteLine(typeof(IlgpuSae.Tensors.Tensor).Assembly.GetName().Name);
+return 0;

@@ -1,0 +1,140 @@
+using System.Globalization;
+using ILGPU;
+using ILGPU.Runtime;
+using ILGPU.Runtime.CPU;
+using ILGPU.Runtime.Cuda;
+
+namespace IlgpuSae.Tensors;
+
+/// <summary>
+/// A device that ILGPU drives: <c>cuda:N</c>, or <c>ilgpu-cpu</c> for tests. One default stream, work is queued;
+/// copies to the host wait for it.
+/// </summary>
+public sealed partial class GpuDevice : Device
+{
+    private readonly Context _context;
+
+    private GpuDevice(Context context, Accelerator accelerator, string name)
+    {
+        _context = context;
+        Accelerator = accelerator;
+        Name = name;
+    }
+
+    /// <inheritdoc/>
+    public override string Name { get; }
+
+    /// <inheritdoc/>
+    public override string Description => string.Create(CultureInfo.InvariantCulture,
+        $"{Accelerator.Name}, {Accelerator.NumMultiprocessors} multiprocessors, {Accelerator.MemorySize / (1L << 20)} MiB");
+
+    internal Accelerator Accelerator { get; }
+
+    /// <summary>Whether this is a real CUDA device, where tiles and groups have their full size.</summary>
+    internal bool IsCuda => Accelerator.AcceleratorType == AcceleratorType.Cuda;
+
+    /// <summary>
+    /// Threads a group for kernels that reduce within a group: 256 on CUDA, 16 on ILGPU's CPU accelerator, where
+    /// every thread of a group is a thread of the operating system. A power of two on every device. Part of what
+    /// decides a result's bits.
+    /// </summary>
+    internal int GroupSize => Math.Min(256, Accelerator.MaxNumThreadsPerGroup);
+
+    /// <summary>Groups for a grid-stride loop over <paramref name="count"/> items.</summary>
+    internal int GridFor(long count) =>
+        (int)Math.Max(1, Math.Min((count + GroupSize - 1) / GroupSize, IsCuda ? Accelerator.NumMultiprocessors * 16L : 4));
+
+    /// <summary>Opens ILGPU's CPU accelerator.</summary>
+    /// <param name="groupSize">Largest group; 16 for ordinary kernels, 256 to run full tiles.</param>
+    internal static GpuDevice OpenCpuAccelerator(int groupSize = 16)
+    {
+        var warp = groupSize >= 256 ? 32 : 4;
+        var description = new CPUDevice(warp, groupSize / warp, 1);
+        var context = Context.Create(b => b.CPU(description).Optimize(OptimizationLevel.O2));
+        return new GpuDevice(context, context.GetCPUDevice(0).CreateCPUAccelerator(context, CPUAcceleratorMode.Parallel), "ilgpu-cpu");
+    }
+
+    internal static GpuDevice OpenNamed(string name)
+    {
+        if (name == "ilgpu-cpu") return OpenCpuAccelerator();
+        var parts = name.Split(':');
+        var index = 0;
+        if (parts[0] != "cuda" || parts.Length > 2
+            || (parts.Length == 2 && !int.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out index)))
+        {
+            throw new InvalidInputException(
+                $"device \"{name}\" is not known; known: cpu, cuda, cuda:N, ilgpu-cpu (for tests)");
+        }
+
+        return OpenCuda(index);
+    }
+
+    /// <inheritdoc/>
+    public override void Synchronize() => Accelerator.Synchronize();
+
+    internal override void Clear(DeviceBuffer buffer, long offset, long bytes)
+    {
+        if (bytes > 0) buffer.View.SubView(offset, bytes).MemSetToZero(Accelerator.DefaultStream);
+    }
+
+    internal override void Upload(ReadOnlySpan<byte> source, DeviceBuffer target, long offset)
+    {
+        if (source.Length == 0) return;
+        target.View.SubView(offset, source.Length).CopyFromCPU(Accelerator.DefaultStream, source);
+        Accelerator.DefaultStream.Synchronize();
+    }
+
+    internal override void Download(DeviceBuffer source, long offset, Span<byte> target)
+    {
+        Accelerator.DefaultStream.Synchronize();
+        if (target.Length == 0) return;
+        source.View.SubView(offset, target.Length).CopyToCPU(Accelerator.DefaultStream, target);
+        Accelerator.DefaultStream.Synchronize();
+    }
+
+    internal override void CopyOnDevice(DeviceBuffer source, long sourceOffset, DeviceBuffer target, long targetOffset, long bytes)
+    {
+        if (bytes > 0)
+        {
+            source.View.SubView(sourceOffset, bytes).CopyTo(
+                Accelerator.DefaultStream, target.View.SubView(targetOffset, bytes));
+        }
+    }
+
+    private protected override DeviceBuffer Allocate(long bytes)
+    {
+        try
+        {
+            return new DeviceBuffer(this, bytes, 0, Accelerator.Allocate1D<byte>(bytes));
+        }
+        catch (CudaException e) when (e.Error == "CUDA_ERROR_OUT_OF_MEMORY")
+        {
+            throw new DeviceMemoryException(this, bytes, e);
+        }
+    }
+
+    private protected override void Free(DeviceBuffer buffer) => buffer.Memory!.Dispose();
+
+    private protected override void Close()
+    {
+        _launchers.Clear();
+        Accelerator.Dispose();
+        _context.Dispose();
+    }
+
+    private static GpuDevice OpenCuda(int index)
+    {
+        var context = Context.Create(b => b.Cuda().Optimize(OptimizationLevel.O2));
+        var devices = context.GetCudaDevices();
+        if (index >= devices.Count)
+        {
+            var found = devices.Count == 0
+                ? "no CUDA device was found (is NVIDIA's driver installed?)"
+                : $"{devices.Count} CUDA device(s) were found";
+            context.Dispose();
+            throw new InvalidInputException($"device cuda:{index}: {found}; use --device cpu");
+        }
+
+        return new GpuDevice(context, devices[index].CreateCudaAccelerator(context), $"cuda:{index}");
+    }
+}
