@@ -1,6 +1,6 @@
 using System.Runtime.Intrinsics;
-using IlgpuSae.Tensors;
 using ILGPU;
+using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Kernels;
 
