@@ -1,5 +1,6 @@
 using ILGPU;
 using ILGPU.Runtime;
+using ILGPU.Runtime.Cuda;
 
 namespace IlgpuSae.Tensors;
 
@@ -7,6 +8,7 @@ namespace IlgpuSae.Tensors;
 public sealed partial class GpuDevice
 {
     private readonly Dictionary<Delegate, Delegate> _launchers = [];
+    private readonly List<Kernel> _kernels = [];
 
     internal void Launch<T1>(
         Action<T1> kernel, KernelConfig config, T1 a1)
@@ -167,8 +169,11 @@ public sealed partial class GpuDevice
     private TLauncher Load<TLauncher>(Delegate kernel) where TLauncher : Delegate
     {
         if (_launchers.TryGetValue(kernel, out var known)) return (TLauncher)known;
-        var loaded = Accelerator.LoadKernel(kernel.Method);
+        var loaded = Accelerator is CudaAccelerator cuda
+            ? PtxPipeline.Load(cuda, kernel.Method)
+            : Accelerator.LoadKernel(kernel.Method);
         var launcher = loaded.CreateLauncherDelegate<TLauncher>();
+        _kernels.Add(loaded);
         _launchers.Add(kernel, launcher);
         return launcher;
     }

@@ -26,7 +26,7 @@ public sealed partial class GpuDevice : Device
 
     /// <inheritdoc/>
     public override string Description => string.Create(CultureInfo.InvariantCulture,
-        $"{Accelerator.Name}, {Accelerator.NumMultiprocessors} multiprocessors, {Accelerator.MemorySize / (1L << 20)} MiB");
+        $"{Accelerator.Name}, {CudaFacts}{Accelerator.NumMultiprocessors} multiprocessors, {Accelerator.MemorySize / (1L << 20)} MiB");
 
     internal Accelerator Accelerator { get; }
 
@@ -50,9 +50,15 @@ public sealed partial class GpuDevice : Device
     {
         var warp = groupSize >= 256 ? 32 : 4;
         var description = new CPUDevice(warp, groupSize / warp, 1);
-        var context = Context.Create(b => b.CPU(description).Optimize(OptimizationLevel.O2));
+        var context = Context.Create(b => Configure(b.CPU(description)));
         return new GpuDevice(context, context.GetCPUDevice(0).CreateCPUAccelerator(context, CPUAcceleratorMode.Parallel), "ilgpu-cpu");
     }
+
+    /// <summary>
+    /// What every context is made with, the tests' included. O2: O1, ILGPU's default, addresses global memory with
+    /// generic loads and stores.
+    /// </summary>
+    internal static Context.Builder Configure(Context.Builder builder) => builder.Optimize(OptimizationLevel.O2);
 
     internal static GpuDevice OpenNamed(string name)
     {
@@ -118,23 +124,8 @@ public sealed partial class GpuDevice : Device
     private protected override void Close()
     {
         _launchers.Clear();
+        foreach (var kernel in _kernels) kernel.Dispose();
         Accelerator.Dispose();
         _context.Dispose();
-    }
-
-    private static GpuDevice OpenCuda(int index)
-    {
-        var context = Context.Create(b => b.Cuda().Optimize(OptimizationLevel.O2));
-        var devices = context.GetCudaDevices();
-        if (index >= devices.Count)
-        {
-            var found = devices.Count == 0
-                ? "no CUDA device was found (is NVIDIA's driver installed?)"
-                : $"{devices.Count} CUDA device(s) were found";
-            context.Dispose();
-            throw new InvalidInputException($"device cuda:{index}: {found}; use --device cpu");
-        }
-
-        return new GpuDevice(context, devices[index].CreateCudaAccelerator(context), $"cuda:{index}");
     }
 }

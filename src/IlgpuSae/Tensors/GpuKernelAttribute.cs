@@ -15,4 +15,7 @@ internal sealed class GpuKernelAttribute : Attribute
 
     /// <summary>Registers a thread may use; checked where NVIDIA's assembler is installed.</summary>
     public int MaxRegisters { get; init; } = 128;
+
+    /// <summary>Whether the kernel may compute in double precision, which most CUDA devices do at 1/64 of the rate.</summary>
+    public bool AllowDouble { get; init; }
 }
