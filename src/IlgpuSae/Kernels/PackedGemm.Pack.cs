@@ -1,0 +1,223 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+using IlgpuSae.Tensors;
+
+namespace IlgpuSae.Kernels;
+
+/// <summary>
+/// Packing: rows of an operand into panels of the micro-kernel's width, k-major, so that the inner loop reads both
+/// sides in order. Rows beyond the matrix are zeros.
+/// </summary>
+internal static unsafe partial class PackedGemm
+{
+    /// <summary>Steps along k that are widened at a time: 32 rows take 16 KB.</summary>
+    private const int WidenSteps = 128;
+
+    /// <summary>Widest panel of any micro-kernel, in floats.</summary>
+    private const int WidestPanel = 64;
+
+    /// <summary>Packs rows of a and columns of b, whichever has a count, in one pass of the threads.</summary>
+    private static void Pack<TKernel>(
+        CpuDevice device, GemmProblem problem, in Plan plan, (int First, int Count) rows, float* targetA,
+        (int First, int Count) columns, float* targetB)
+        where TKernel : IGemmMicroKernel
+    {
+        int mr = TKernel.Rows * PanelsAPack, nr = TKernel.Columns * PanelsAPack;
+        var k = problem.K;
+        if ((long)plan.SuperRows * k <= SmallestPiece) mr = plan.SuperRows;
+        if ((long)plan.ChunkColumns * k <= SmallestPiece) nr = plan.ChunkColumns;
+        var (firstA, countA) = rows;
+        var (firstB, countB) = columns;
+        var piecesA = Pieces(countA, mr);
+        void Run(int piece)
+        {
+            if (piece < piecesA)
+            {
+                var i = piece * mr;
+                PackPanels(problem.A, firstA + i, Math.Min(mr, countA - i), TKernel.Rows, k, targetA + ((long)i * k));
+            }
+            else
+            {
+                var j = (piece - piecesA) * nr;
+                PackPanels(problem.B, firstB + j, Math.Min(nr, countB - j), TKernel.Columns, k, targetB + ((long)j * k));
+            }
+        }
+
+        var pieces = piecesA + Pieces(countB, nr);
+        if (((long)countA + countB) * k <= SmallestPiece)
+        {
+            for (var piece = 0; piece < pieces; piece++) Run(piece);
+        }
+        else
+        {
+            device.Pool.For(pieces, (piece, _) => Run(piece));
+        }
+    }
+
+    /// <summary>Packs rows <paramref name="first"/> .. first+count-1 of an operand into panels [k, width].</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void PackPanels(in GemmOperand x, int first, int count, int width, int k, float* target)
+    {
+        if (x.AlongK)
+        {
+            for (var i = 0; i < count; i += width)
+                PackAlongK(x, first + i, Math.Min(width, count - i), width, k, target + ((long)i * k));
+            return;
+        }
+
+        // k outermost, so that each stored row is read in one go across all panels.
+        var size = x.Type.Size();
+        for (var s = 0; s < k; s++)
+        {
+            var row = (byte*)x.Data + (((s * x.Stride) + first) * size);
+            for (var i = 0; i < count; i += width)
+            {
+                var to = target + ((long)i * k) + ((long)s * width);
+                var n = Math.Min(width, count - i);
+                Widen(row + ((long)i * size), x.Type, to, n);
+                for (var r = n; r < width; r++) to[r] = 0;
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [SkipLocalsInit]
+    private static void PackAlongK(in GemmOperand x, int first, int count, int width, int k, float* target)
+    {
+        if (x.Type == DType.F32)
+        {
+            Transpose((float*)x.Data + (first * x.Stride), x.Stride, count, width, k, target);
+            return;
+        }
+
+        var wide = stackalloc float[WidestPanel * WidenSteps];
+        var size = x.Type.Size();
+        for (var s = 0; s < k; s += WidenSteps)
+        {
+            var steps = Math.Min(WidenSteps, k - s);
+            for (var r = 0; r < count; r++)
+                Widen((byte*)x.Data + ((((first + r) * x.Stride) + s) * size), x.Type, wide + (r * WidenSteps), steps);
+            Transpose(wide, WidenSteps, count, width, steps, target + ((long)s * width));
+        }
+    }
+
+    /// <summary>target[s, r] = source[r, s] for r below <paramref name="rows"/>, 0 up to <paramref name="width"/>.</summary>
+    [SkipLocalsInit]
+    private static void Transpose(float* source, long stride, int rows, int width, int steps, float* target)
+    {
+        var s = 0;
+        if (Avx.IsSupported && width <= WidestPanel)
+        {
+            var spill = stackalloc float[(8 * WidestPanel) + 8];
+            for (; s + 8 <= steps; s += 8)
+            {
+                // Where the width is no multiple of 8, a store runs into the next step's first floats: those are
+                // written afterwards, so groups go from the last to the first and the panel's end has a spill.
+                var to = target + ((long)s * width);
+                var exact = width % 8 != 0 && s + 8 >= steps;
+                var block = exact ? spill : to;
+                for (var g = (width - 1) / 8 * 8; g >= 0; g -= 8)
+                    Transpose8(source + (g * stride) + s, stride, Math.Clamp(rows - g, 0, 8), block + g, width);
+                if (exact) Buffer.MemoryCopy(spill, to, 8L * width * sizeof(float), 8L * width * sizeof(float));
+            }
+        }
+
+        for (; s < steps; s++)
+        {
+            var to = target + ((long)s * width);
+            for (var r = 0; r < rows; r++) to[r] = source[(r * stride) + s];
+            for (var r = rows; r < width; r++) to[r] = 0;
+        }
+    }
+
+    /// <summary>An 8 x 8 transpose in registers; rows from <paramref name="rows"/> on count as zeros.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Transpose8(float* s, long stride, int rows, float* d, int width)
+    {
+        var zero = Vector256<float>.Zero;
+        var r0 = rows > 0 ? Vector256.Load(s) : zero;
+        var r1 = rows > 1 ? Vector256.Load(s + stride) : zero;
+        var r2 = rows > 2 ? Vector256.Load(s + (2 * stride)) : zero;
+        var r3 = rows > 3 ? Vector256.Load(s + (3 * stride)) : zero;
+        var r4 = rows > 4 ? Vector256.Load(s + (4 * stride)) : zero;
+        var r5 = rows > 5 ? Vector256.Load(s + (5 * stride)) : zero;
+        var r6 = rows > 6 ? Vector256.Load(s + (6 * stride)) : zero;
+        var r7 = rows > 7 ? Vector256.Load(s + (7 * stride)) : zero;
+        var t0 = Avx.UnpackLow(r0, r1);
+        var t1 = Avx.UnpackHigh(r0, r1);
+        var t2 = Avx.UnpackLow(r2, r3);
+        var t3 = Avx.UnpackHigh(r2, r3);
+        var t4 = Avx.UnpackLow(r4, r5);
+        var t5 = Avx.UnpackHigh(r4, r5);
+        var t6 = Avx.UnpackLow(r6, r7);
+        var t7 = Avx.UnpackHigh(r6, r7);
+        r0 = Avx.Shuffle(t0, t2, 0x44);
+        r1 = Avx.Shuffle(t0, t2, 0xEE);
+        r2 = Avx.Shuffle(t1, t3, 0x44);
+        r3 = Avx.Shuffle(t1, t3, 0xEE);
+        r4 = Avx.Shuffle(t4, t6, 0x44);
+        r5 = Avx.Shuffle(t4, t6, 0xEE);
+        r6 = Avx.Shuffle(t5, t7, 0x44);
+        r7 = Avx.Shuffle(t5, t7, 0xEE);
+        Avx.Permute2x128(r0, r4, 0x20).Store(d);
+        Avx.Permute2x128(r1, r5, 0x20).Store(d + width);
+        Avx.Permute2x128(r2, r6, 0x20).Store(d + (2 * width));
+        Avx.Permute2x128(r3, r7, 0x20).Store(d + (3 * width));
+        Avx.Permute2x128(r0, r4, 0x31).Store(d + (4 * width));
+        Avx.Permute2x128(r1, r5, 0x31).Store(d + (5 * width));
+        Avx.Permute2x128(r2, r6, 0x31).Store(d + (6 * width));
+        Avx.Permute2x128(r3, r7, 0x31).Store(d + (7 * width));
+    }
+
+    /// <summary>Copies <paramref name="count"/> elements as floats; exact for every type.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Widen(void* source, DType type, float* target, int count)
+    {
+        var i = 0;
+        if (type == DType.F32)
+        {
+            var s = (float*)source;
+            for (; i + 8 <= count; i += 8) Vector256.Load(s + i).Store(target + i);
+            for (; i < count; i++) target[i] = s[i];
+        }
+        else if (type == DType.BF16)
+        {
+            var s = (ushort*)source;
+            for (; i + 8 <= count; i += 8)
+            {
+                var (low, high) = Vector128.Widen(Vector128.Load(s + i));
+                (low << 16).AsSingle().Store(target + i);
+                (high << 16).AsSingle().Store(target + i + 4);
+            }
+
+            for (; i < count; i++) target[i] = BitConverter.UInt32BitsToSingle((uint)s[i] << 16);
+        }
+        else
+        {
+            var s = (ushort*)source;
+            for (; i + 8 <= count; i += 8)
+            {
+                var (low, high) = Vector128.Widen(Vector128.Load(s + i));
+                WidenHalf(low).Store(target + i);
+                WidenHalf(high).Store(target + i + 4);
+            }
+
+            for (; i < count; i++) target[i] = (float)((Half*)source)[i];
+        }
+    }
+
+    /// <summary>
+    /// Half to single: exponent and mantissa shifted into place as a number 2^-112 too small, multiplied by 2^112,
+    /// which also normalises subnormal halves; infinities and NaNs get the largest exponent.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<float> WidenHalf(Vector128<uint> h)
+    {
+        var magnitude = (h & Vector128.Create(0x7FFFu)) << 13;
+        var value = (magnitude.AsSingle() * Vector128.Create(5.192296858534828e33f)).AsUInt32();
+        var special = Vector128.GreaterThanOrEqual(magnitude, Vector128.Create(0x7C00u << 13));
+        value |= special & Vector128.Create(0x7F800000u);
+        return (value | ((h & Vector128.Create(0x8000u)) << 16)).AsSingle();
+    }
+}
