@@ -12,7 +12,7 @@ public sealed partial class GpuDevice
     private static GpuDevice OpenCuda(int index)
     {
         var driver = CudaDriver.Ask();
-        if (driver.Problem is { } problem) throw new InvalidInputException($"device cuda:{index}: {problem}; or use --device cpu");
+        if (driver.Problem is { } problem) throw new InvalidInputException($"device cuda:{index}: {problem}, or use --device cpu");
         if (index >= driver.Devices)
         {
             throw new InvalidInputException(string.Create(CultureInfo.InvariantCulture,
