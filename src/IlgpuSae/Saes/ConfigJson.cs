@@ -1,0 +1,73 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
+
+namespace IlgpuSae.Saes;
+
+/// <summary>
+/// Configuration records as JSON in SAELens' spelling: snake_case names, enumerations as their snake_case names, base
+/// fields first, <c>architecture</c> last, two spaces.
+/// </summary>
+public static class ConfigJson
+{
+    /// <summary>The spelling, for other records that follow it.</summary>
+    public static JsonSerializerOptions Options { get; } = Make(JsonUnmappedMemberHandling.Skip);
+
+    private static JsonSerializerOptions Strict { get; } = Make(JsonUnmappedMemberHandling.Disallow);
+
+    /// <summary>A value of an enumeration as files spell it.</summary>
+    /// <typeparam name="T">The enumeration.</typeparam>
+    /// <param name="value">The value.</param>
+    public static string Name<T>(T value) where T : struct, Enum => JsonNamingPolicy.SnakeCaseLower.ConvertName(value.ToString());
+
+    /// <summary>A record's fields in stable order; an SAE's settings end with <c>architecture</c>.</summary>
+    /// <param name="config">A configuration record.</param>
+    public static JsonObject ToJson(object config)
+    {
+        var json = JsonSerializer.SerializeToNode(config, config.GetType(), Options)!.AsObject();
+        if (config is SaeConfig sae) json["architecture"] = sae.Architecture;
+        return json;
+    }
+
+    /// <summary>A record from JSON.</summary>
+    /// <param name="json">Its fields; absent ones keep their defaults.</param>
+    /// <param name="type">The record's type.</param>
+    /// <param name="where">File or option for messages.</param>
+    /// <param name="unknownFields">Whether fields the record does not have are passed over; else they are an error.</param>
+    /// <exception cref="InvalidInputException">A field is unknown or of a wrong kind; the message names it.</exception>
+    public static object FromJson(JsonObject json, Type type, string where, bool unknownFields = false)
+    {
+        var copy = (JsonObject)json.DeepClone();
+        if (type.IsSubclassOf(typeof(SaeConfig))) copy.Remove("architecture");
+        try
+        {
+            return copy.Deserialize(type, unknownFields ? Options : Strict)!;
+        }
+        catch (JsonException e)
+        {
+            var unknown = copy.Select(p => p.Key).FirstOrDefault(k => e.Message.Contains($"'{k}'", StringComparison.Ordinal));
+            if (unknown is not null && e.Message.Contains("could not be mapped", StringComparison.Ordinal))
+            {
+                var known = JsonSerializer.SerializeToNode(Activator.CreateInstance(type), type, Options)!.AsObject().Select(p => p.Key);
+                throw new InvalidInputException($"{where}: field \"{unknown}\" is not known; known: {string.Join(", ", known)}", e);
+            }
+
+            var field = e.Path is { Length: > 2 } path ? path[2..] : "?";
+            var found = copy.TryGetPropertyValue(field, out var value) ? value?.ToJsonString() ?? "null" : "?";
+            throw new InvalidInputException($"{where}: field \"{field}\" cannot be {found}", e);
+        }
+    }
+
+    private static JsonSerializerOptions Make(JsonUnmappedMemberHandling unknown)
+    {
+        var options = new JsonSerializerOptions
+        {
+            PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+            Converters = { new JsonStringEnumConverter(JsonNamingPolicy.SnakeCaseLower, allowIntegerValues: false) },
+            UnmappedMemberHandling = unknown,
+            WriteIndented = true,
+        };
+        options.MakeReadOnly(populateMissingResolver: true);
+        return options;
+    }
+}
