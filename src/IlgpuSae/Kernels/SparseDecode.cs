@@ -1,0 +1,171 @@
+using IlgpuSae.Tensors;
+
+namespace IlgpuSae.Kernels;
+
+/// <summary>
+/// Decoding of sparse activations: y[r] = b_dec + sum over the entries of row r of value * W_dec[feature], in the order
+/// of the features. O(nnz d_out) instead of O(n d_sae d_out). Gradients: d(value) = dy[row] . W_dec[feature];
+/// d(W_dec)[feature] = sum of value * dy[row] over the feature's rows in ascending order (through
+/// <see cref="SparseTranspose"/>), zero for a feature that did not fire; d(b_dec) = sum of dy over the rows.
+/// </summary>
+[Kernel]
+public static partial class SparseDecode
+{
+    private const int PieceRows = 16;
+    private const int PieceFeatures = 16;
+
+    /// <summary>y = f W_dec + b_dec.</summary>
+    /// <param name="scope">Owns the result.</param>
+    /// <param name="f">Activations [n, d_sae].</param>
+    /// <param name="wDec">F32 [d_sae, d_out]: row j is feature j's direction.</param>
+    /// <param name="bDec">F32 [d_out], or null for none.</param>
+    /// <returns>F32 [n, d_out]; differentiable in the values, W_dec and b_dec.</returns>
+    /// <exception cref="ShapeException">d_sae or d_out differ.</exception>
+    public static Tensor Forward(TensorScope scope, SparseFeatures f, Tensor wDec, Tensor? bDec = null)
+    {
+        ArgumentNullException.ThrowIfNull(f);
+        if (wDec.Shape.Rank != 2 || wDec.Shape[0] != f.Columns)
+            throw new ShapeException($"decode: W_dec is {wDec.Shape}, the activations are [{f.Rows}, {f.Columns}]");
+        if (bDec is not null && bDec.Count != wDec.Shape[1])
+            throw new ShapeException($"decode: b_dec is {bDec.Shape}, W_dec is {wDec.Shape}");
+        var y = scope.New([f.Rows, wDec.Shape[1]]);
+        if (y.Count > 0)
+        {
+            if (scope.Device is CpuDevice cpu) Cpu(cpu, f, wDec, bDec, y);
+            else Gpu((GpuDevice)scope.Device, f, wDec, bDec, y);
+        }
+
+        if (scope.Recorder is { } recorder)
+        {
+            bool values = recorder.Tracks(f.Values), weights = recorder.Tracks(wDec), bias = bDec is not null && recorder.Tracks(bDec);
+            recorder.Record(y, bDec is null ? [f.Values, wDec] : [f.Values, wDec, bDec], dy =>
+            {
+                var (dValues, dWeights) = Backward(scope, f, wDec, dy, values, weights);
+                return bDec is null ? [dValues, dWeights] : [dValues, dWeights, bias ? ColumnSum.Of(scope, dy) : null];
+            });
+        }
+
+        return y;
+    }
+
+    internal static double[] Reference(SparseCase p, double[] values, double[] wDec, double[]? bDec)
+    {
+        var d = p.Columns == 0 ? 0 : wDec.Length / p.Columns;
+        var y = new double[p.Rows * d];
+        for (var r = 0; r < p.Rows; r++)
+        {
+            for (var j = 0; j < d; j++)
+            {
+                var sum = bDec?[j] ?? 0;
+                for (var e = p.Offsets[r]; e < p.Offsets[r + 1]; e++) sum += values[e] * wDec[(p.Indices[e] * d) + j];
+                y[(r * d) + j] = sum;
+            }
+        }
+
+        return y;
+    }
+
+    internal static IEnumerable<KernelCase> Cases()
+    {
+        (SparseCase Pattern, int Width, bool Bias, bool Small)[] cases =
+        [
+            (SparseCase.Random(0, 3, 0), 4, true, true),
+            (SparseCase.Random(2, 3, 0), 5, true, true),
+            (SparseCase.Random(1, 1, 1), 1, false, true),
+            (SparseCase.Random(7, 11, 0.4), 13, true, true),
+            (SparseCase.Random(9, 5, 1), 17, false, true),
+            (SparseCase.Random(70, 90, 0.1), 37, true, false),
+        ];
+        foreach (var (p, width, bias, small) in cases)
+        {
+            KernelInput[] inputs = [p.OffsetsInput, p.IndicesInput, new([p.Count], Differentiable: true), new([p.Columns, width], Differentiable: true)];
+            if (bias) inputs = [.. inputs, new([width], Differentiable: true)];
+            yield return new KernelCase($"[{p.Rows}, {p.Columns}] to {width}", inputs,
+                (scope, t) => [Forward(scope, p.Of(t[0], t[1], t[2]), t[3], bias ? t[4] : null)],
+                x => [Reference(p, x[2], x[3], bias ? x[4] : null)])
+            { OnIlgpuCpu = small };
+        }
+    }
+
+    private static (Tensor? Values, Tensor? Weights) Backward(
+        TensorScope scope, SparseFeatures f, Tensor wDec, Tensor dy, bool values, bool weights)
+    {
+        if (!values && !weights) return (null, null);
+        var dValues = values ? scope.New([f.EntryCount]) : null;
+        var dWeights = weights ? scope.New(wDec.Shape) : null;
+        var columns = SparseTranspose.Of(scope, f);
+        if (scope.Device is CpuDevice cpu) CpuBackward(cpu, f, columns, wDec, dy, dValues, dWeights);
+        else GpuBackward((GpuDevice)scope.Device, f, columns, wDec, dy, dValues, dWeights);
+        return (dValues, dWeights);
+    }
+
+    private static unsafe void Cpu(CpuDevice device, SparseFeatures f, Tensor wDec, Tensor? bDec, Tensor y)
+    {
+        int* offsets = f.RowOffsets.I32, indices = f.Indices.I32;
+        float* values = f.Values.F32, w = wDec.F32, py = y.F32, bias = bDec is null ? null : bDec.F32;
+        var d = wDec.Shape[1];
+        device.Pool.ForRange(f.Rows, PieceRows, (from, to) =>
+        {
+            for (var r = from; r < to; r++)
+            {
+                var o = py + (r * d);
+                if (bias == null) new Span<float>(o, d).Clear();
+                else Buffer.MemoryCopy(bias, o, d * 4L, d * 4L);
+                int e = offsets[r], end = offsets[r + 1];
+                for (; e + 4 <= end; e += 4)
+                {
+                    RowMath.Axpy4(o, w + ((long)indices[e] * d), w + ((long)indices[e + 1] * d), w + ((long)indices[e + 2] * d),
+                        w + ((long)indices[e + 3] * d), values[e], values[e + 1], values[e + 2], values[e + 3], d);
+                }
+
+                for (; e < end; e++) RowMath.Axpy(o, w + ((long)indices[e] * d), values[e], d);
+            }
+        });
+    }
+
+    /// <summary>
+    /// By feature: its weights and its gradient stay in the first-level cache while the rows in which it fired pass by.
+    /// </summary>
+    private static unsafe void CpuBackward(
+        CpuDevice device, SparseFeatures f, SparseColumns columns, Tensor wDec, Tensor dy, Tensor? dValues, Tensor? dWeights)
+    {
+        int* offsets = columns.ColumnOffsets.I32, rows = columns.RowIndices.I32, entries = columns.Entries.I32;
+        float* values = f.Values.F32, w = wDec.F32, g = dy.F32;
+        float* gradValues = dValues is null ? null : dValues.F32, gradWeights = dWeights is null ? null : dWeights.F32;
+        var d = wDec.Shape[1];
+        device.Pool.ForRange(f.Columns, PieceFeatures, (from, to) =>
+        {
+            for (var c = from; c < to; c++)
+            {
+                int e = offsets[c], end = offsets[c + 1];
+                var row = w + (c * d);
+                var o = gradWeights + (c * d);
+                if (gradWeights != null) new Span<float>(o, d).Clear();
+                for (; e + 4 <= end; e += 4)
+                {
+                    float* g0 = g + ((long)rows[e] * d), g1 = g + ((long)rows[e + 1] * d), g2 = g + ((long)rows[e + 2] * d), g3 = g + ((long)rows[e + 3] * d);
+                    if (gradValues != null)
+                    {
+                        gradValues[entries[e]] = RowMath.Dot(g0, row, d);
+                        gradValues[entries[e + 1]] = RowMath.Dot(g1, row, d);
+                        gradValues[entries[e + 2]] = RowMath.Dot(g2, row, d);
+                        gradValues[entries[e + 3]] = RowMath.Dot(g3, row, d);
+                    }
+
+                    if (gradWeights != null)
+                    {
+                        RowMath.Axpy4(o, g0, g1, g2, g3,
+                            values[entries[e]], values[entries[e + 1]], values[entries[e + 2]], values[entries[e + 3]], d);
+                    }
+                }
+
+                for (; e < end; e++)
+                {
+                    var g0 = g + ((long)rows[e] * d);
+                    if (gradValues != null) gradValues[entries[e]] = RowMath.Dot(g0, row, d);
+                    if (gradWeights != null) RowMath.Axpy(o, g0, values[entries[e]], d);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,130 @@
+using ILGPU;
+using IlgpuSae.Tensors;
+
+namespace IlgpuSae.Kernels;
+
+public static partial class TopKSelect
+{
+    private static SparseFeatures Gpu(TensorScope scope, GpuDevice device, Tensor dense, int k, bool relu)
+    {
+        int n = dense.Shape[0], m = dense.Shape[1];
+        var offsets = scope.Zeros([n + 1], DType.I32);
+        var limits = scope.New([n, 2], DType.I32);
+        var grid = device.IsCuda ? n : Math.Min(n, 2);
+        if (n > 0)
+        {
+            device.Launch(LimitKernel, (grid, device.GroupSize),
+                dense.View<float>(), offsets.View<int>(), limits.View<int>(), n, m, k, relu ? 1 : 0);
+        }
+
+        var total = SparseFromDense.ScanTotal(device, offsets);
+        var indices = scope.New([total], DType.I32);
+        var values = scope.New([total]);
+        if (total > 0)
+        {
+            device.Launch(FillKernel, (grid, device.GroupSize),
+                dense.View<float>(), offsets.View<int>(), limits.View<int>(), indices.View<int>(), values.View<float>(), n, m, relu ? 1 : 0);
+        }
+
+        scope.Release(limits);
+        return new SparseFeatures(m, offsets, indices, values);
+    }
+
+    /// <summary>Order-preserving key of a value; with relu everything that is not positive has key 0.</summary>
+    private static uint Key(float value, int relu)
+    {
+        if (relu != 0 && value <= 0f) return 0u;
+        var bits = Interop.FloatAsInt(value + 0f);
+        return (bits & 0x7FFFFFFFu) > 0x7F800000u ? 0xFFFFFFFFu : bits ^ ((bits & 0x80000000u) != 0u ? 0xFFFFFFFFu : 0x80000000u);
+    }
+
+    /// <summary>
+    /// A group a row: finds the key of the k-th element byte by byte, from the counts of each byte among the elements
+    /// whose upper bytes agree. limits[r] = that key, and how many of the elements that have it are kept.
+    /// </summary>
+    [GpuKernel]
+    private static void LimitKernel(ArrayView<float> dense, ArrayView<int> offsets, ArrayView<int> limits, int rows, int columns, int k, int relu)
+    {
+        var counts = SharedMemory.Allocate<int>(256);
+        var state = SharedMemory.Allocate<int>(2);
+        for (var r = Grid.IdxX; r < rows; r += Grid.DimX)
+        {
+            var at = (long)r * columns;
+            var key = 0u;
+            var wanted = k;
+            for (var shift = 24; shift >= 0; shift -= 8)
+            {
+                for (var i = Group.IdxX; i < 256; i += Group.DimX) counts[i] = 0;
+                Group.Barrier();
+                // A shift by 32 is none on the hardware: the first round compares nothing.
+                var mask = shift == 24 ? 0u : 0xFFFFFFFFu << (shift + 8);
+                for (var c = Group.IdxX; c < columns; c += Group.DimX)
+                {
+                    var mine = Key(dense[at + c], relu);
+                    if ((mine & mask) == key) Atomic.Add(ref counts[(int)((mine >> shift) & 255u)], 1);
+                }
+
+                Group.Barrier();
+                if (Group.IdxX == 0)
+                {
+                    var digit = 255;
+                    var above = 0;
+                    while (digit > 0 && above + counts[digit] < wanted)
+                    {
+                        above += counts[digit];
+                        digit--;
+                    }
+
+                    state[0] = digit;
+                    state[1] = wanted - above;
+                }
+
+                Group.Barrier();
+                key |= (uint)state[0] << shift;
+                wanted = state[1];
+                Group.Barrier();
+            }
+
+            if (Group.IdxX == 0)
+            {
+                // With relu a limit of 0 means that fewer than k are positive, and none of the rest is stored.
+                limits[(2 * r) + 0] = (int)key;
+                limits[(2 * r) + 1] = relu != 0 && key == 0u ? 0 : wanted;
+                offsets[r + 1] = relu != 0 && key == 0u ? k - wanted : k;
+            }
+        }
+    }
+
+    /// <summary>Writes the kept elements of a row in order; a group a row, a tile of the group's size at a time.</summary>
+    [GpuKernel]
+    private static void FillKernel(
+        ArrayView<float> dense, ArrayView<int> offsets, ArrayView<int> limits, ArrayView<int> indices, ArrayView<float> values,
+        int rows, int columns, int relu)
+    {
+        var shared = SharedMemory.Allocate<int>(GroupSum.Room);
+        for (var r = Grid.IdxX; r < rows; r += Grid.DimX)
+        {
+            var limit = (uint)limits[2 * r];
+            var ties = limits[(2 * r) + 1];
+            var at = offsets[r];
+            for (var tile = 0; tile < columns; tile += Group.DimX)
+            {
+                var c = tile + Group.IdxX;
+                var value = c < columns ? dense[((long)r * columns) + c] : 0f;
+                var key = Key(value, relu);
+                var tie = c < columns && key == limit ? 1 : 0;
+                var tiesBefore = GroupSum.Before(shared, tie, out var tiesHere);
+                var kept = (c < columns && key > limit) || (tie != 0 && tiesBefore < ties) ? 1 : 0;
+                var before = GroupSum.Before(shared, kept, out var keptHere);
+                if (kept != 0)
+                {
+                    indices[at + before] = c;
+                    values[at + before] = value;
+                }
+
+                at += keptHere;
+                ties -= tiesHere;
+            }
+        }
+    }
+}
