@@ -129,20 +129,23 @@ public static class AdamStep
 
     private static void Gpu(GpuDevice device, Tensor param, Tensor grad, Tensor m, Tensor v, Factors f) =>
         device.Launch(GpuKernel, (device.GridFor(param.Count), device.GroupSize),
-            param.View<float>(), grad.View<float>(), m.View<float>(), v.View<float>(), f);
+            param.View<float>(), grad.View<float>(), m.View<float>(), v.View<float>(),
+            f.Scale, f.Weight1, f.Beta2, f.Weight2, f.Root2, f.Eps, f.StepSize);
 
     [GpuKernel]
-    private static void GpuKernel(ArrayView<float> p, ArrayView<float> g, ArrayView<float> m, ArrayView<float> v, Factors f)
+    private static void GpuKernel(
+        ArrayView<float> p, ArrayView<float> g, ArrayView<float> m, ArrayView<float> v,
+        float scale, float weight1, float beta2, float weight2, float root2, float eps, float stepSize)
     {
         for (var i = ((long)Grid.IdxX * Group.DimX) + Group.IdxX; i < p.Length; i += (long)Grid.DimX * Group.DimX)
         {
-            var gi = g[i] * f.Scale;
-            var mi = m[i] + (f.Weight1 * (gi - m[i]));
+            var gi = g[i] * scale;
+            var mi = m[i] + (weight1 * (gi - m[i]));
             if (MathF.Abs(mi) < Negligible) mi = 0f;
-            var vi = (v[i] * f.Beta2) + (f.Weight2 * gi * gi);
+            var vi = (v[i] * beta2) + (weight2 * gi * gi);
             m[i] = mi;
             v[i] = vi;
-            p[i] += f.StepSize * mi / ((MathF.Sqrt(vi) / f.Root2) + f.Eps);
+            p[i] += stepSize * mi / ((MathF.Sqrt(vi) / root2) + eps);
         }
     }
 }

@@ -4,68 +4,68 @@ namespace IlgpuSae.Kernels;
 
 public static partial class EncodeSelect
 {
-    private const int PieceFeatures = 16;
     private const int MixFeatures = 64;
 
-    private static unsafe SparseFeatures Cpu(TensorScope scope, CpuDevice device, Tensor x, Tensor wEnc, Tensor bEnc, int k, Tensor? scale)
+    private static SparseFeatures Cpu(TensorScope scope, CpuDevice device, Tensor x, Tensor wEnc, Tensor bEnc, int k, Tensor? scale) =>
+        k == 0 ? CpuRelu(scope, device, x, wEnc, bEnc) : CpuTopK(scope, device, x, wEnc, bEnc, k, scale);
+
+    private static unsafe GemmProblem Problem(Tensor x, Tensor wEnc, Tensor bEnc) => new()
     {
-        int n = x.Shape[0], d = x.Shape[1], m = wEnc.Shape[0];
-        var pre = scope.New([n, m]);
-        float* px = x.F32, pw = wEnc.F32, pb = bEnc.F32, pp = pre.F32, ps = scale is null ? null : scale.F32;
-        device.Pool.For(n, (r, _) =>
+        M = x.Shape[0],
+        N = wEnc.Shape[0],
+        K = x.Shape[1],
+        A = new(x.F32, x.Shape[1], alongK: true),
+        B = new(wEnc.F32, x.Shape[1], alongK: true),
+        Bias = bEnc.F32,
+    };
+
+    private static unsafe SparseFeatures CpuRelu(TensorScope scope, CpuDevice device, Tensor x, Tensor wEnc, Tensor bEnc)
+    {
+        var n = x.Shape[0];
+        using var chunks = new EntryChunks(device);
+        var lists = scope.New([n, EntryList.Words], DType.I32);
+        var list = (EntryList*)lists.I32;
+        PackedGemm.ForEachTile(device, Problem(x, wEnc, bEnc), new ReluEpilogue(chunks, list));
+        var offsets = scope.New([n + 1], DType.I32);
+        var start = offsets.I32;
+        start[0] = 0;
+        for (var r = 0; r < n; r++) start[r + 1] = checked(start[r] + list[r].Count);
+        var indices = scope.New([start[n]], DType.I32);
+        var values = scope.New([start[n]]);
+        var pi = indices.I32;
+        var pv = values.F32;
+        device.Pool.ForRange(n, 64, (from, to) =>
         {
-            for (var c = 0; c < m; c++)
-                pp[((long)r * m) + c] = (RowMath.Dot(px + ((long)r * d), pw + ((long)c * d), d) + pb[c]) * (ps == null ? 1 : ps[c]);
+            for (var r = from; r < to; r++) list[r].CopyTo(pi + start[r], pv + start[r]);
         });
-        var f = k == 0 ? SparseFromDense.Positive(scope, pre) : TopKSelect.Rows(scope, pre, k, relu: true);
-        scope.Release(pre);
-        return f;
+        scope.Release(lists);
+        return new SparseFeatures(wEnc.Shape[0], offsets, indices, values);
     }
 
-    private static unsafe Tensor Center(TensorScope scope, Tensor x, Tensor center)
+    private static unsafe SparseFeatures CpuTopK(
+        TensorScope scope, CpuDevice device, Tensor x, Tensor wEnc, Tensor bEnc, int k, Tensor? scale)
     {
-        var y = scope.New(x.Shape);
-        if (scope.Device is not CpuDevice device)
+        int n = x.Shape[0], m = wEnc.Shape[0];
+        var capacity = Math.Min(m, TopKSelect.Capacity(k));
+        var keys = scope.New([n, capacity * 2]);
+        var thresholds = scope.New([n]);
+        var counts = scope.New([n], DType.I32);
+        var indices = scope.New([n, k], DType.I32);
+        var values = scope.New([n, k]);
+        PackedGemm.ForEachTile(device, Problem(x, wEnc, bEnc), new TopKEpilogue
         {
-            GpuCenter((GpuDevice)scope.Device, x, center, y);
-            return y;
-        }
-
-        float* px = x.F32, pc = center.F32, py = y.F32;
-        var d = x.Shape[1];
-        device.Pool.ForRange(x.Shape[0], 32, (from, to) =>
-        {
-            for (var r = from; r < to; r++) RowMath.Subtract(py + (r * d), px + (r * d), pc, d);
+            K = k,
+            Capacity = capacity,
+            Keys = (ulong*)keys.F32,
+            Thresholds = thresholds.F32,
+            Counts = counts.I32,
+            Scale = scale is null ? null : scale.F32,
+            Indices = indices.I32,
+            Values = values.F32,
         });
-        return y;
-    }
-
-    /// <summary>By feature: the gradient's row stays in the first-level cache while the rows in which it fired pass by.</summary>
-    private static unsafe void CpuBackward(CpuDevice device, SparseFeatures g, SparseColumns columns, Tensor x, Tensor? dw, Tensor db)
-    {
-        int* offsets = columns.ColumnOffsets.I32, rows = columns.RowIndices.I32, entries = columns.Entries.I32;
-        float* v = g.Values.F32, px = x.F32, pdw = dw is null ? null : dw.F32, pdb = db.F32;
-        var d = x.Shape[1];
-        device.Pool.ForRange(g.Columns, PieceFeatures, (from, to) =>
-        {
-            for (var c = from; c < to; c++)
-            {
-                int e = offsets[c], end = offsets[c + 1];
-                var sum = 0f;
-                for (var i = e; i < end; i++) sum += v[entries[i]];
-                pdb[c] = sum;
-                if (pdw == null) continue;
-                var o = pdw + (c * d);
-                new Span<float>(o, d).Clear();
-                for (; e + 4 <= end; e += 4)
-                {
-                    RowMath.Axpy4(o, px + ((long)rows[e] * d), px + ((long)rows[e + 1] * d), px + ((long)rows[e + 2] * d),
-                        px + ((long)rows[e + 3] * d), v[entries[e]], v[entries[e + 1]], v[entries[e + 2]], v[entries[e + 3]], d);
-                }
-
-                for (; e < end; e++) RowMath.Axpy(o, px + ((long)rows[e] * d), v[entries[e]], d);
-            }
-        });
+        scope.Release(keys);
+        scope.Release(thresholds);
+        return TopKSelect.Compact(scope, device, m, k, counts, indices, values);
     }
 
     /// <summary>- sum over features of db[feature] W_enc[feature]: chunks of 64 features, then the chunks, in order.</summary>
@@ -80,7 +80,7 @@ public static partial class EncodeSelect
             for (var c = from; c < to; c++)
                 if (pdb[c] != 0) RowMath.Axpy(o, pw + (c * d), -pdb[c], d);
         });
-        var y = ColumnSum.Of(scope, parts);
+        var y = SumRows.Of(scope, parts, [wEnc.Shape[1]]);
         scope.Release(parts);
         return y;
     }

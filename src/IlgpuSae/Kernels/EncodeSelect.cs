@@ -80,17 +80,17 @@ public static partial class EncodeSelect
         (int N, int In, int Sae, int K, bool Scale, bool Center, bool Small)[] cases =
         [
             (0, 3, 4, 0, false, false, true), (1, 1, 1, 0, false, true, true), (3, 5, 7, 0, false, true, true),
-            (5, 4, 40, 0, false, false, true), (17, 9, 150, 0, false, true, false), (40, 30, 333, 0, false, true, false),
+            (5, 4, 40, 0, false, false, true), (9, 7, 90, 0, false, true, false), (40, 30, 333, 0, false, true, false),
             (0, 3, 4, 2, false, false, true), (1, 1, 1, 1, true, true, true), (3, 5, 7, 2, true, true, true),
-            (5, 4, 40, 7, false, false, true), (17, 9, 150, 150, false, true, false), (40, 30, 333, 12, true, true, false),
+            (5, 4, 40, 7, false, false, true), (9, 7, 90, 90, false, true, false), (40, 30, 333, 12, true, true, false),
         ];
         foreach (var (n, din, dsae, k, scaled, centred, small) in cases)
         {
             var name = k == 0 ? "relu" : $"top {k}";
             KernelInput[] inputs =
             [
-                new([n, din], Differentiable: true), new([dsae, din], Differentiable: true), new([dsae], Differentiable: true),
-                new([din], centred ? Fill.Normal : Fill.Zero, Differentiable: centred), new([dsae], Fill.Positive),
+                new([n, din], Differentiable: n < 40), new([dsae, din], Differentiable: n < 40), new([dsae], Differentiable: n < 40),
+                new([din], centred ? Fill.Normal : Fill.Zero, Differentiable: centred && n < 40), new([dsae], Fill.Positive),
             ];
             yield return new KernelCase($"{name}, [{n}, {din}] to {dsae}, scale {scaled}, center {centred}", inputs,
                 (scope, t) =>
@@ -132,7 +132,7 @@ public static partial class EncodeSelect
         scope.Recorder = null;
         try
         {
-            var centred = center is null ? x : Center(scope, x, center);
+            var centred = center is null ? x : AddRow.Forward(scope, x, center, -1);
             var f = scope.Device is CpuDevice cpu
                 ? Cpu(scope, cpu, centred, wEnc, bEnc, k, scale)
                 : Gpu(scope, centred, wEnc, bEnc, k, scale);
@@ -157,11 +157,15 @@ public static partial class EncodeSelect
         Tensor? dw = wanted.W ? scope.New(wEnc.Shape) : null, db = null, dCenter = null;
         if (wanted.W || wanted.B || wanted.Center)
         {
-            db = scope.New([f.Columns]);
             var columns = SparseTranspose.Of(scope, g);
             f.ByColumn = columns;
-            if (scope.Device is CpuDevice cpu) CpuBackward(cpu, g, columns, centred, dw, db);
-            else GpuBackward((GpuDevice)scope.Device, g, columns, centred, dw, db);
+            db = SumByFeature.Of(scope, columns, g.Values);
+            if (dw is not null && dw.Count > 0)
+            {
+                if (scope.Device is CpuDevice cpu) SparseDecode.CpuGatherByFeature(cpu, columns, g.Values, centred, dw);
+                else SparseDecode.GpuGatherByFeature((GpuDevice)scope.Device, g, columns, g.Values, centred, dw);
+            }
+
             if (wanted.Center) dCenter = scope.Device is CpuDevice device ? CpuMix(scope, device, db, wEnc) : GpuMix(scope, db, wEnc);
         }
 

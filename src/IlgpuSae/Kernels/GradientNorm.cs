@@ -62,13 +62,13 @@ public static class GradientNorm
     [GpuKernel]
     private static void GpuKernel(ArrayView<float> g, ArrayView<float> parts, int at, int chunks, int chunk)
     {
-        var shared = SharedMemory.Allocate<float>(GroupSum.Room);
+        var shared = SharedMemory.Allocate<float>(GroupScan.Room);
         for (var c = Grid.IdxX; c < chunks; c += Grid.DimX)
         {
             var end = IntrinsicMath.Min(g.Length, ((long)c + 1) * chunk);
             var part = 0f;
             for (var i = ((long)c * chunk) + Group.IdxX; i < end; i += Group.DimX) part += g[i] * g[i];
-            var sum = GroupSum.Of(shared, part);
+            var sum = GpuMath.GroupSum(part, shared);
             if (Group.IdxX == 0) parts[at + c] = sum;
         }
     }

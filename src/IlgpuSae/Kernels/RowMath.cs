@@ -76,12 +76,4 @@ internal static unsafe class RowMath
         for (; i + 8 <= n; i += 8) (v * Vector256.Load(x + i)).Store(o + i);
         for (; i < n; i++) o[i] = s * x[i];
     }
-
-    /// <summary>o[i] = x[i] - y[i].</summary>
-    internal static void Subtract(float* o, float* x, float* y, int n)
-    {
-        var i = 0;
-        for (; i + 8 <= n; i += 8) (Vector256.Load(x + i) - Vector256.Load(y + i)).Store(o + i);
-        for (; i < n; i++) o[i] = x[i] - y[i];
-    }
 }

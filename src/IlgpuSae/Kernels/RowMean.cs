@@ -38,10 +38,10 @@ internal static class RowMean
     [GpuKernel]
     private static void GpuKernel(ArrayView<float> x, ArrayView<float> y)
     {
-        var shared = SharedMemory.Allocate<float>(GroupSum.Room);
+        var shared = SharedMemory.Allocate<float>(GroupScan.Room);
         var part = 0f;
         for (var i = (long)Group.IdxX; i < x.Length; i += Group.DimX) part += x[i];
-        var sum = GroupSum.Of(shared, part);
+        var sum = GpuMath.GroupSum(part, shared);
         if (Group.IdxX == 0) y[0] = x.Length == 0 ? 0f : sum / x.Length;
     }
 }

@@ -89,12 +89,12 @@ public static class RowNorm
     [GpuKernel]
     private static void NormKernel(ArrayView<float> w, ArrayView<float> y, int d)
     {
-        var shared = SharedMemory.Allocate<float>(GroupSum.Room);
+        var shared = SharedMemory.Allocate<float>(GroupScan.Room);
         for (var r = (long)Grid.IdxX; r < y.Length; r += Grid.DimX)
         {
             var part = 0f;
             for (var j = Group.IdxX; j < d; j += Group.DimX) part += w[(r * d) + j] * w[(r * d) + j];
-            var sum = GroupSum.Of(shared, part);
+            var sum = GpuMath.GroupSum(part, shared);
             if (Group.IdxX == 0) y[r] = MathF.Sqrt(sum);
         }
     }

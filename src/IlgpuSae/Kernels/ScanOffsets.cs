@@ -51,13 +51,13 @@ internal static class ScanOffsets
     [GpuKernel]
     private static void GpuKernel(ArrayView<int> offsets)
     {
-        var shared = SharedMemory.Allocate<int>(GroupSum.Room);
+        var shared = SharedMemory.Allocate<int>(GroupScan.Room);
         var carry = 0;
         for (var tile = 0L; tile < offsets.Length; tile += Group.DimX)
         {
             var i = tile + Group.IdxX;
             var mine = i < offsets.Length ? offsets[i] : 0;
-            var before = GroupSum.Before(shared, mine, out var total);
+            var before = GroupScan.Before(shared, mine, out var total);
             if (i < offsets.Length) offsets[i] = carry + before + mine;
             carry += total;
         }

@@ -55,7 +55,7 @@ public static partial class SparseDecode
     private static void ValuesKernel(
         ArrayView<int> offsets, ArrayView<int> indices, ArrayView<float> w, ArrayView<float> dy, ArrayView<float> dValues, int rows, int d)
     {
-        var shared = SharedMemory.Allocate<float>(GroupSum.Room);
+        var shared = SharedMemory.Allocate<float>(GroupScan.Room);
         for (var r = Grid.IdxX; r < rows; r += Grid.DimX)
         {
             var end = offsets[r + 1];
@@ -64,7 +64,7 @@ public static partial class SparseDecode
                 var at = (long)indices[e] * d;
                 var part = 0f;
                 for (var j = Group.IdxX; j < d; j += Group.DimX) part += dy[((long)r * d) + j] * w[at + j];
-                var sum = GroupSum.Of(shared, part);
+                var sum = GpuMath.GroupSum(part, shared);
                 if (Group.IdxX == 0) dValues[e] = sum;
             }
         }

@@ -41,7 +41,7 @@ public static partial class SparseDecode
             recorder.Record(y, bDec is null ? [f.Values, wDec] : [f.Values, wDec, bDec], dy =>
             {
                 var (dValues, dWeights) = Backward(scope, f, wDec, dy, values, weights);
-                return bDec is null ? [dValues, dWeights] : [dValues, dWeights, bias ? ColumnSum.Of(scope, dy) : null];
+                return bDec is null ? [dValues, dWeights] : [dValues, dWeights, bias ? SumRows.Of(scope, dy, bDec.Shape) : null];
             });
         }
 
@@ -94,7 +94,7 @@ public static partial class SparseDecode
         var dValues = values ? scope.New([f.EntryCount]) : null;
         var dWeights = weights ? scope.New(wDec.Shape) : null;
         var columns = SparseTranspose.Of(scope, f);
-        if (scope.Device is CpuDevice cpu) CpuBackward(cpu, f, columns, wDec, dy, dValues, dWeights);
+        if (scope.Device is CpuDevice cpu) CpuByFeature(cpu, columns, f.Values, wDec, dy, dValues, dWeights);
         else GpuBackward((GpuDevice)scope.Device, f, columns, wDec, dy, dValues, dWeights);
         return (dValues, dWeights);
     }
@@ -123,47 +123,54 @@ public static partial class SparseDecode
         });
     }
 
+    /// <summary>y[c] = sum over the entries of feature c, in row order, of factor * x[row]; zero where there is none.</summary>
+    internal static void CpuGatherByFeature(CpuDevice device, SparseColumns columns, Tensor factors, Tensor x, Tensor y) =>
+        CpuByFeature(device, columns, factors, null, x, null, y);
+
     /// <summary>
     /// By feature: its weights and its gradient stay in the first-level cache while the rows in which it fired pass by.
     /// </summary>
-    private static unsafe void CpuBackward(
-        CpuDevice device, SparseFeatures f, SparseColumns columns, Tensor wDec, Tensor dy, Tensor? dValues, Tensor? dWeights)
+    /// <param name="device">The workers.</param>
+    /// <param name="columns">The pattern by feature.</param>
+    /// <param name="factors">F32 [nnz].</param>
+    /// <param name="w">F32 [d_sae, d], for the products.</param>
+    /// <param name="x">F32 [n, d].</param>
+    /// <param name="products">Receives x[row] . w[feature] of each entry; null: not wanted.</param>
+    /// <param name="sums">Receives the sum of factor * x[row] of each feature; null: not wanted.</param>
+    private static unsafe void CpuByFeature(
+        CpuDevice device, SparseColumns columns, Tensor factors, Tensor? w, Tensor x, Tensor? products, Tensor? sums)
     {
         int* offsets = columns.ColumnOffsets.I32, rows = columns.RowIndices.I32, entries = columns.Entries.I32;
-        float* values = f.Values.F32, w = wDec.F32, g = dy.F32;
-        float* gradValues = dValues is null ? null : dValues.F32, gradWeights = dWeights is null ? null : dWeights.F32;
-        var d = wDec.Shape[1];
-        device.Pool.ForRange(f.Columns, PieceFeatures, (from, to) =>
+        float* values = factors.F32, px = x.F32, pw = w is null ? null : w.F32;
+        float* dots = products is null ? null : products.F32, py = sums is null ? null : sums.F32;
+        var d = x.Shape[1];
+        device.Pool.ForRange(columns.ColumnOffsets.Count - 1, PieceFeatures, (from, to) =>
         {
             for (var c = from; c < to; c++)
             {
                 int e = offsets[c], end = offsets[c + 1];
-                var row = w + (c * d);
-                var o = gradWeights + (c * d);
-                if (gradWeights != null) new Span<float>(o, d).Clear();
+                float* weights = pw + (c * d), o = py + (c * d);
+                if (py != null) new Span<float>(o, d).Clear();
                 for (; e + 4 <= end; e += 4)
                 {
-                    float* g0 = g + ((long)rows[e] * d), g1 = g + ((long)rows[e + 1] * d), g2 = g + ((long)rows[e + 2] * d), g3 = g + ((long)rows[e + 3] * d);
-                    if (gradValues != null)
+                    float* x0 = px + ((long)rows[e] * d), x1 = px + ((long)rows[e + 1] * d), x2 = px + ((long)rows[e + 2] * d), x3 = px + ((long)rows[e + 3] * d);
+                    if (dots != null)
                     {
-                        gradValues[entries[e]] = RowMath.Dot(g0, row, d);
-                        gradValues[entries[e + 1]] = RowMath.Dot(g1, row, d);
-                        gradValues[entries[e + 2]] = RowMath.Dot(g2, row, d);
-                        gradValues[entries[e + 3]] = RowMath.Dot(g3, row, d);
+                        dots[entries[e]] = RowMath.Dot(x0, weights, d);
+                        dots[entries[e + 1]] = RowMath.Dot(x1, weights, d);
+                        dots[entries[e + 2]] = RowMath.Dot(x2, weights, d);
+                        dots[entries[e + 3]] = RowMath.Dot(x3, weights, d);
                     }
 
-                    if (gradWeights != null)
-                    {
-                        RowMath.Axpy4(o, g0, g1, g2, g3,
-                            values[entries[e]], values[entries[e + 1]], values[entries[e + 2]], values[entries[e + 3]], d);
-                    }
+                    if (py != null)
+                        RowMath.Axpy4(o, x0, x1, x2, x3, values[entries[e]], values[entries[e + 1]], values[entries[e + 2]], values[entries[e + 3]], d);
                 }
 
                 for (; e < end; e++)
                 {
-                    var g0 = g + ((long)rows[e] * d);
-                    if (gradValues != null) gradValues[entries[e]] = RowMath.Dot(g0, row, d);
-                    if (gradWeights != null) RowMath.Axpy(o, g0, values[entries[e]], d);
+                    var x0 = px + ((long)rows[e] * d);
+                    if (dots != null) dots[entries[e]] = RowMath.Dot(x0, weights, d);
+                    if (py != null) RowMath.Axpy(o, x0, values[entries[e]], d);
                 }
             }
         });

@@ -135,12 +135,12 @@ public static partial class SparseFromDense
     [GpuKernel]
     private static void CountKernel(ArrayView<float> dense, ArrayView<int> offsets, int rows, int columns, int positive)
     {
-        var shared = SharedMemory.Allocate<int>(GroupSum.Room);
+        var shared = SharedMemory.Allocate<int>(GroupScan.Room);
         for (var r = Grid.IdxX; r < rows; r += Grid.DimX)
         {
             var count = 0;
             for (var c = Group.IdxX; c < columns; c += Group.DimX) count += Selected(dense[((long)r * columns) + c], positive);
-            GroupSum.Before(shared, count, out var total);
+            GroupScan.Before(shared, count, out var total);
             if (Group.IdxX == 0) offsets[r + 1] = total;
         }
     }
@@ -150,7 +150,7 @@ public static partial class SparseFromDense
     private static void FillKernel(
         ArrayView<float> dense, ArrayView<int> offsets, ArrayView<int> indices, ArrayView<float> values, int rows, int columns, int positive)
     {
-        var shared = SharedMemory.Allocate<int>(GroupSum.Room);
+        var shared = SharedMemory.Allocate<int>(GroupScan.Room);
         for (var r = Grid.IdxX; r < rows; r += Grid.DimX)
         {
             var at = offsets[r];
@@ -159,7 +159,7 @@ public static partial class SparseFromDense
                 var c = tile + Group.IdxX;
                 var value = c < columns ? dense[((long)r * columns) + c] : 0f;
                 var mine = Selected(value, positive);
-                var before = GroupSum.Before(shared, mine, out var total);
+                var before = GroupScan.Before(shared, mine, out var total);
                 if (mine != 0)
                 {
                     indices[at + before] = c;

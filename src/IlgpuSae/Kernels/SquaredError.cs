@@ -132,7 +132,7 @@ public static class SquaredError
     [GpuKernel]
     private static void RowKernel(ArrayView<float> xhat, ArrayView<float> x, ArrayView<float> rows, int d)
     {
-        var shared = SharedMemory.Allocate<float>(GroupSum.Room);
+        var shared = SharedMemory.Allocate<float>(GroupScan.Room);
         for (var r = (long)Grid.IdxX; r < rows.Length; r += Grid.DimX)
         {
             var part = 0f;
@@ -142,7 +142,7 @@ public static class SquaredError
                 part += u * u;
             }
 
-            var sum = GroupSum.Of(shared, part);
+            var sum = GpuMath.GroupSum(part, shared);
             if (Group.IdxX == 0) rows[r] = sum;
         }
     }

@@ -101,7 +101,7 @@ public static partial class TopKSelect
         ArrayView<float> dense, ArrayView<int> offsets, ArrayView<int> limits, ArrayView<int> indices, ArrayView<float> values,
         int rows, int columns, int relu)
     {
-        var shared = SharedMemory.Allocate<int>(GroupSum.Room);
+        var shared = SharedMemory.Allocate<int>(GroupScan.Room);
         for (var r = Grid.IdxX; r < rows; r += Grid.DimX)
         {
             var limit = (uint)limits[2 * r];
@@ -113,9 +113,9 @@ public static partial class TopKSelect
                 var value = c < columns ? dense[((long)r * columns) + c] : 0f;
                 var key = Key(value, relu);
                 var tie = c < columns && key == limit ? 1 : 0;
-                var tiesBefore = GroupSum.Before(shared, tie, out var tiesHere);
+                var tiesBefore = GroupScan.Before(shared, tie, out var tiesHere);
                 var kept = (c < columns && key > limit) || (tie != 0 && tiesBefore < ties) ? 1 : 0;
-                var before = GroupSum.Before(shared, kept, out var keptHere);
+                var before = GroupScan.Before(shared, kept, out var keptHere);
                 if (kept != 0)
                 {
                     indices[at + before] = c;

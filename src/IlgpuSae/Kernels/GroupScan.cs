@@ -2,29 +2,11 @@ using ILGPU;
 
 namespace IlgpuSae.Kernels;
 
-/// <summary>Sums within a group of threads on ILGPU devices, through shared memory in a fixed order.</summary>
-internal static class GroupSum
+/// <summary>Running sums within a group of threads on ILGPU devices, through shared memory.</summary>
+internal static class GroupScan
 {
-    /// <summary>Room a group needs: the largest group.</summary>
+    /// <summary>Elements of shared memory a group needs: the largest group.</summary>
     internal const int Room = 256;
-
-    /// <summary>The sum over the group of <paramref name="value"/>, known to every thread. All threads must call it.</summary>
-    /// <param name="shared">Shared memory of <see cref="Room"/> elements.</param>
-    /// <param name="value">This thread's part.</param>
-    internal static float Of(ArrayView<float> shared, float value)
-    {
-        shared[Group.IdxX] = value;
-        Group.Barrier();
-        for (var s = Group.DimX >> 1; s > 0; s >>= 1)
-        {
-            if (Group.IdxX < s) shared[Group.IdxX] += shared[Group.IdxX + s];
-            Group.Barrier();
-        }
-
-        var sum = shared[0];
-        Group.Barrier();
-        return sum;
-    }
 
     /// <summary>
     /// The sum of <paramref name="value"/> over the threads before this one; <paramref name="total"/> is that over

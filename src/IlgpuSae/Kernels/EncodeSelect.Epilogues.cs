@@ -1,0 +1,130 @@
+using System.Numerics;
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace IlgpuSae.Kernels;
+
+/// <summary>
+/// Selections in the product's epilogue: a tile of pre-activations is compared while it lies in the first-level cache,
+/// and only what passes is stored. Another selection (thresholds a feature, a threshold a batch) is another epilogue.
+/// What is not below or equal passes, so NaN does.
+/// </summary>
+public static partial class EncodeSelect
+{
+    /// <summary>Lanes 0..n-1 (n at most 16) of <paramref name="p"/> that are not &lt;= limit, as bits.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static unsafe uint Passing(float* p, Vector512<float> limit, int n)
+    {
+        var below = (uint)Vector512.LessThanOrEqual(Vector512.Load(p), limit).ExtractMostSignificantBits();
+        return ~below & (n >= 16 ? 0xFFFFu : (1u << n) - 1);
+    }
+
+    /// <summary>Stores what is positive.</summary>
+    private readonly unsafe struct ReluEpilogue(EntryChunks chunks, EntryList* lists) : ITileEpilogue
+    {
+        private readonly EntryChunks _chunks = chunks;
+        private readonly EntryList* _lists = lists;
+
+        public void BeginRows(int row, int rows)
+        {
+            for (var r = row; r < row + rows; r++) _lists[r].Clear();
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public void Tile(int row, int rows, int column, int columns, float* sums, int stride)
+        {
+            for (var r = 0; r < rows; r++, sums += stride)
+            {
+                for (var j = 0; j < columns; j += 16)
+                {
+                    for (var bits = Passing(sums + j, Vector512<float>.Zero, columns - j); bits != 0; bits &= bits - 1)
+                    {
+                        var i = j + BitOperations.TrailingZeroCount(bits);
+                        _lists[row + r].Add(_chunks, column + i, sums[i]);
+                    }
+                }
+            }
+        }
+
+        public void EndRows(int row, int rows)
+        {
+            // The lists are copied when all their lengths are known.
+        }
+    }
+
+    /// <summary>
+    /// Keeps candidates above a row's running threshold; when their buffer is full they are reduced to the k largest, and
+    /// the smallest of those is the new threshold. Columns come in ascending order, so what equals it loses the tie.
+    /// </summary>
+    private unsafe struct TopKEpilogue : ITileEpilogue
+    {
+        internal int K;
+        internal int Capacity;
+        internal ulong* Keys;
+        internal float* Thresholds;
+        internal int* Counts;
+        internal float* Scale;
+        internal int* Indices;
+        internal float* Values;
+
+        public readonly void BeginRows(int row, int rows)
+        {
+            for (var r = row; r < row + rows; r++)
+            {
+                Thresholds[r] = 0;
+                Counts[r] = 0;
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Tile(int row, int rows, int column, int columns, float* sums, int stride)
+        {
+            for (var r = 0; r < rows; r++, sums += stride)
+            {
+                var limit = Vector512.Create(Thresholds[row + r]);
+                for (var j = 0; j < columns; j += 16)
+                {
+                    if (Scale != null)
+                    {
+                        if (columns - j >= 16) (Vector512.Load(sums + j) * Vector512.Load(Scale + column + j)).Store(sums + j);
+                        else for (var i = j; i < columns; i++) sums[i] *= Scale[column + i];
+                    }
+
+                    var bits = Passing(sums + j, limit, columns - j);
+                    if (bits == 0) continue;
+                    Insert(row + r, column + j, sums + j, bits);
+                    limit = Vector512.Create(Thresholds[row + r]);
+                }
+            }
+        }
+
+        public readonly void EndRows(int row, int rows)
+        {
+            for (var r = row; r < row + rows; r++)
+            {
+                var keys = Keys + ((long)r * Capacity);
+                if (Counts[r] > K) TopKKey.Select(keys, Counts[r], K);
+                Counts[r] = TopKKey.Write(keys, Math.Min(Counts[r], K), positive: true, Indices + ((long)r * K), Values + ((long)r * K));
+            }
+        }
+
+        private readonly void Insert(int row, int column, float* values, uint bits)
+        {
+            var keys = Keys + ((long)row * Capacity);
+            var count = Counts[row];
+            for (; bits != 0; bits &= bits - 1)
+            {
+                if (count == Capacity)
+                {
+                    Thresholds[row] = TopKKey.Value(TopKKey.Select(keys, count, K));
+                    count = K;
+                }
+
+                var i = BitOperations.TrailingZeroCount(bits);
+                keys[count++] = TopKKey.Of(values[i], column + i);
+            }
+
+            Counts[row] = count;
+        }
+    }
+}
