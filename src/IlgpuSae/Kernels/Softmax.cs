@@ -21,7 +21,7 @@ public static class Softmax
         var y = scope.New(x.Shape);
         if (scope.Device is CpuDevice cpu) Cpu(cpu, x, y);
         else Gpu((GpuDevice)scope.Device, x, y);
-        scope.Recorder?.Record(y, [x], dy => [Backward(scope, y, dy)]);
+        scope.Recorder?.Record(y, [x], dy => [Gradient(scope, y, dy)]);
         return y;
     }
 
@@ -110,7 +110,8 @@ public static class Softmax
         return n >= 8 ? e : e & Lanes.Mask((int)n).AsSingle();
     }
 
-    private static Tensor Backward(TensorScope scope, Tensor y, Tensor dy)
+    /// <summary>dx = y (dy - sum_j y_j dy_j) from the softmax itself.</summary>
+    internal static Tensor Gradient(TensorScope scope, Tensor y, Tensor dy)
     {
         var dx = scope.New(y.Shape);
         if (scope.Device is CpuDevice cpu) CpuBackward(cpu, y, dy, dx);
