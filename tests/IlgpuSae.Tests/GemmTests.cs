@@ -10,7 +10,7 @@ namespace IlgpuSae.Tests;
 public sealed class GemmTests
 {
     private static readonly (int M, int N, int K)[] Sizes =
-        [(1, 1, 1), (1, 40, 33), (1, 70, 900), (2, 65, 17), (3, 100, 129), (13, 31, 8), (14, 32, 16), (15, 33, 25), (130, 70, 40), (29, 600, 1700), (300, 40, 64)];
+        [(1, 1, 1), (1, 40, 33), (1, 70, 900), (2, 65, 17), (3, 100, 129), (13, 31, 8), (14, 32, 16), (15, 33, 25), (130, 70, 40), (29, 600, 1700), (300, 40, 64), (120, 1200, 500), (60, 40, 4500), (3, 40, 4500)];
 
     private static bool HasFma => Fma.IsSupported || AdvSimd.IsSupported;
 

@@ -14,38 +14,38 @@ internal static unsafe partial class PackedGemm
     /// <summary>Steps along k that are widened at a time: 32 rows take 16 KB.</summary>
     private const int WidenSteps = 128;
 
+    /// <summary>Floats that the calling thread packs alone (some 10 microseconds).</summary>
+    private const long SmallestPack = 48 << 10;
+
     /// <summary>Widest panel of any micro-kernel, in floats.</summary>
     private const int WidestPanel = 64;
 
     /// <summary>Packs rows of a and columns of b, whichever has a count, in one pass of the threads.</summary>
     private static void Pack<TKernel>(
-        CpuDevice device, GemmProblem problem, in Plan plan, (int First, int Count) rows, float* targetA,
-        (int First, int Count) columns, float* targetB)
+        CpuDevice device, GemmProblem problem, (int First, int Count) rows, float* targetA, (int First, int Count) columns, float* targetB)
         where TKernel : IGemmMicroKernel
     {
-        int mr = TKernel.Rows * PanelsAPack, nr = TKernel.Columns * PanelsAPack;
         var k = problem.K;
-        if ((long)plan.SuperRows * k <= SmallestPiece) mr = plan.SuperRows;
-        if ((long)plan.ChunkColumns * k <= SmallestPiece) nr = plan.ChunkColumns;
         var (firstA, countA) = rows;
         var (firstB, countB) = columns;
-        var piecesA = Pieces(countA, mr);
+        var cutA = new Cut(countA, TKernel.Rows, PiecePanels(k, TKernel.Rows));
+        var cutB = new Cut(countB, TKernel.Columns, PiecePanels(k, TKernel.Columns));
         void Run(int piece)
         {
-            if (piece < piecesA)
+            if (piece < cutA.Pieces)
             {
-                var i = piece * mr;
-                PackPanels(problem.A, firstA + i, Math.Min(mr, countA - i), TKernel.Rows, k, targetA + ((long)i * k));
+                var (i, n) = cutA[piece];
+                PackPanels(problem.A, firstA + i, n, TKernel.Rows, k, targetA + ((long)i * k));
             }
             else
             {
-                var j = (piece - piecesA) * nr;
-                PackPanels(problem.B, firstB + j, Math.Min(nr, countB - j), TKernel.Columns, k, targetB + ((long)j * k));
+                var (j, n) = cutB[piece - cutA.Pieces];
+                PackPanels(problem.B, firstB + j, n, TKernel.Columns, k, targetB + ((long)j * k));
             }
         }
 
-        var pieces = piecesA + Pieces(countB, nr);
-        if (((long)countA + countB) * k <= SmallestPiece)
+        var pieces = cutA.Pieces + cutB.Pieces;
+        if (((long)countA + countB) * k <= SmallestPack)
         {
             for (var piece = 0; piece < pieces; piece++) Run(piece);
         }
@@ -54,6 +54,9 @@ internal static unsafe partial class PackedGemm
             device.Pool.For(pieces, (piece, _) => Run(piece));
         }
     }
+
+    /// <summary>Rows that are packed in one piece: about 512 KB, whole panels.</summary>
+    private static int PiecePanels(int k, int width) => Math.Max(1, (128 << 10) / Math.Max(1, k * width)) * width;
 
     /// <summary>Packs rows <paramref name="first"/> .. first+count-1 of an operand into panels [k, width].</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -66,18 +69,38 @@ internal static unsafe partial class PackedGemm
             return;
         }
 
-        // k outermost, so that each stored row is read in one go across all panels.
+        // Eight stored rows at a time through all panels: long reads of each row, and writes of whole cache lines.
         var size = x.Type.Size();
-        for (var s = 0; s < k; s++)
+        for (var s = 0; s < k; s += 8)
         {
-            var row = (byte*)x.Data + (((s * x.Stride) + first) * size);
+            var steps = Math.Min(8, k - s);
             for (var i = 0; i < count; i += width)
             {
+                var from = (byte*)x.Data + (((s * x.Stride) + first + i) * size);
                 var to = target + ((long)i * k) + ((long)s * width);
-                var n = Math.Min(width, count - i);
-                Widen(row + ((long)i * size), x.Type, to, n);
-                for (var r = n; r < width; r++) to[r] = 0;
+                PackAcross(from, x.Stride * size, x.Type, Math.Min(width, count - i), width, steps, to);
             }
+        }
+    }
+
+    /// <summary>target[s, r] = source[s, r] for r below <paramref name="count"/>, 0 up to <paramref name="width"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void PackAcross(byte* source, long strideBytes, DType type, int count, int width, int steps, float* target)
+    {
+        for (var s = 0; s < steps; s++, source += strideBytes, target += width)
+        {
+            if (type == DType.F32 && count == width && width >= 8)
+            {
+                // Eights, the last of which may overlap the one before.
+                var row = (float*)source;
+                var i = 0;
+                for (; i + 8 <= width; i += 8) Vector256.Load(row + i).Store(target + i);
+                if (i < width) Vector256.Load(row + width - 8).Store(target + width - 8);
+                continue;
+            }
+
+            Widen(source, type, target, count);
+            for (var r = count; r < width; r++) target[r] = 0;
         }
     }
 
@@ -144,6 +167,22 @@ internal static unsafe partial class PackedGemm
         var r5 = rows > 5 ? Vector256.Load(s + (5 * stride)) : zero;
         var r6 = rows > 6 ? Vector256.Load(s + (6 * stride)) : zero;
         var r7 = rows > 7 ? Vector256.Load(s + (7 * stride)) : zero;
+        Transpose8(ref r0, ref r1, ref r2, ref r3, ref r4, ref r5, ref r6, ref r7);
+        r0.Store(d);
+        r1.Store(d + width);
+        r2.Store(d + (2 * width));
+        r3.Store(d + (3 * width));
+        r4.Store(d + (4 * width));
+        r5.Store(d + (5 * width));
+        r6.Store(d + (6 * width));
+        r7.Store(d + (7 * width));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Transpose8(
+        ref Vector256<float> r0, ref Vector256<float> r1, ref Vector256<float> r2, ref Vector256<float> r3,
+        ref Vector256<float> r4, ref Vector256<float> r5, ref Vector256<float> r6, ref Vector256<float> r7)
+    {
         var t0 = Avx.UnpackLow(r0, r1);
         var t1 = Avx.UnpackHigh(r0, r1);
         var t2 = Avx.UnpackLow(r2, r3);
@@ -152,22 +191,22 @@ internal static unsafe partial class PackedGemm
         var t5 = Avx.UnpackHigh(r4, r5);
         var t6 = Avx.UnpackLow(r6, r7);
         var t7 = Avx.UnpackHigh(r6, r7);
-        r0 = Avx.Shuffle(t0, t2, 0x44);
-        r1 = Avx.Shuffle(t0, t2, 0xEE);
-        r2 = Avx.Shuffle(t1, t3, 0x44);
-        r3 = Avx.Shuffle(t1, t3, 0xEE);
-        r4 = Avx.Shuffle(t4, t6, 0x44);
-        r5 = Avx.Shuffle(t4, t6, 0xEE);
-        r6 = Avx.Shuffle(t5, t7, 0x44);
-        r7 = Avx.Shuffle(t5, t7, 0xEE);
-        Avx.Permute2x128(r0, r4, 0x20).Store(d);
-        Avx.Permute2x128(r1, r5, 0x20).Store(d + width);
-        Avx.Permute2x128(r2, r6, 0x20).Store(d + (2 * width));
-        Avx.Permute2x128(r3, r7, 0x20).Store(d + (3 * width));
-        Avx.Permute2x128(r0, r4, 0x31).Store(d + (4 * width));
-        Avx.Permute2x128(r1, r5, 0x31).Store(d + (5 * width));
-        Avx.Permute2x128(r2, r6, 0x31).Store(d + (6 * width));
-        Avx.Permute2x128(r3, r7, 0x31).Store(d + (7 * width));
+        var u0 = Avx.Shuffle(t0, t2, 0x44);
+        var u1 = Avx.Shuffle(t0, t2, 0xEE);
+        var u2 = Avx.Shuffle(t1, t3, 0x44);
+        var u3 = Avx.Shuffle(t1, t3, 0xEE);
+        var u4 = Avx.Shuffle(t4, t6, 0x44);
+        var u5 = Avx.Shuffle(t4, t6, 0xEE);
+        var u6 = Avx.Shuffle(t5, t7, 0x44);
+        var u7 = Avx.Shuffle(t5, t7, 0xEE);
+        r0 = Avx.Permute2x128(u0, u4, 0x20);
+        r1 = Avx.Permute2x128(u1, u5, 0x20);
+        r2 = Avx.Permute2x128(u2, u6, 0x20);
+        r3 = Avx.Permute2x128(u3, u7, 0x20);
+        r4 = Avx.Permute2x128(u0, u4, 0x31);
+        r5 = Avx.Permute2x128(u1, u5, 0x31);
+        r6 = Avx.Permute2x128(u2, u6, 0x31);
+        r7 = Avx.Permute2x128(u3, u7, 0x31);
     }
 
     /// <summary>Copies <paramref name="count"/> elements as floats; exact for every type.</summary>

@@ -15,7 +15,6 @@ internal static unsafe partial class PackedGemm
         where TEpilogue : struct, ITileEpilogue
     {
         var plan = Plan.For<TKernel>(device, problem);
-        var blockRows = EvenBlocks<TKernel>(device, problem.M, plan);
         var packedA = device.Rent(plan.ScratchA);
         var packedB = device.Rent(plan.ScratchB);
         try
@@ -25,19 +24,19 @@ internal static unsafe partial class PackedGemm
             for (var row = 0; row < problem.M; row += plan.SuperRows)
             {
                 var rows = Math.Min(plan.SuperRows, problem.M - row);
+                var down = new Cut(rows, TKernel.Rows, plan.BlockRows, device.Threads);
                 var column = 0;
                 do
                 {
                     var columns = Math.Min(plan.ChunkColumns, problem.N - column);
-                    Pack<TKernel>(device, problem, plan, (row, column == 0 ? rows : 0), pa,
+                    Pack<TKernel>(device, problem, (row, column == 0 ? rows : 0), pa,
                         (column, row == 0 || plan.ChunkColumns < problem.N ? columns : 0), pb);
                     var (row0, column0) = (row, column);
-                    device.Pool.For(Pieces(rows, blockRows), (piece, _) =>
+                    device.Pool.For(down.Pieces, (piece, _) =>
                     {
-                        var i = piece * blockRows;
-                        var count = Math.Min(blockRows, rows - i);
+                        var (i, count) = down[piece];
                         if (column0 == 0) epilogue.BeginRows(row0 + i, count);
-                        TilePiece<TKernel, TEpilogue>(device, problem, plan, (row0 + i, count), (column0, columns),
+                        TilePiece<TKernel, TEpilogue>(device, problem, plan.BlockSteps, (row0 + i, count), (column0, columns),
                             pa + ((long)i * problem.K), pb, epilogue);
                         if (column0 + columns == problem.N) epilogue.EndRows(row0 + i, count);
                     });
@@ -53,20 +52,10 @@ internal static unsafe partial class PackedGemm
         }
     }
 
-    /// <summary>Rows of a piece: as many pieces a thread as fit, all of nearly one size, so that threads end together.</summary>
-    private static int EvenBlocks<TKernel>(CpuDevice device, int m, in Plan plan)
-        where TKernel : IGemmMicroKernel
-    {
-        var rows = Math.Min(m, plan.SuperRows);
-        var pieces = Pieces(rows, plan.BlockRows);
-        pieces = RoundUp(Math.Max(pieces, 2 * device.Threads), device.Threads);
-        return Math.Min(plan.BlockRows, RoundUp(Pieces(rows, pieces), TKernel.Rows));
-    }
-
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
     private static void TilePiece<TKernel, TEpilogue>(
-        CpuDevice device, in GemmProblem problem, in Plan plan, (int First, int Count) rows, (int First, int Count) columns,
+        CpuDevice device, in GemmProblem problem, int blockSteps, (int First, int Count) rows, (int First, int Count) columns,
         float* a, float* b, TEpilogue epilogue)
         where TKernel : IGemmMicroKernel
         where TEpilogue : struct, ITileEpilogue
@@ -76,7 +65,7 @@ internal static unsafe partial class PackedGemm
 
         // One k-block: every tile is born and consumed in L1. Several: the chains of a group of columns wait in a
         // buffer from one k-block to the next.
-        var whole = plan.BlockSteps >= k;
+        var whole = blockSteps >= k;
         var groupColumns = whole ? nr : RoundUp(512, nr);
         var waiting = device.Rent((long)RoundUp(rows.Count, mr) * groupColumns * sizeof(float));
         try
@@ -88,7 +77,7 @@ internal static unsafe partial class PackedGemm
                 var from = 0;
                 do
                 {
-                    var steps = Math.Min(plan.BlockSteps, k - from);
+                    var steps = Math.Min(blockSteps, k - from);
                     var last = from + steps >= k;
                     for (var j = group; j < groupEnd; j += nr)
                     {

@@ -16,6 +16,10 @@ internal readonly unsafe struct GemmOperand(void* data, long stride, bool alongK
     internal readonly long Stride = stride;
     internal readonly bool AlongK = alongK;
     internal readonly DType Type = type;
+
+    /// <summary>The same operand without its first <paramref name="k"/> steps along k.</summary>
+    internal GemmOperand From(int k) =>
+        new((byte*)Data + ((AlongK ? k : k * Stride) * Type.Size()), Stride, AlongK, Type);
 }
 
 /// <summary>c[m, n] = sum over k of a(m, k) b(n, k), + bias[n], then max(0, .) if asked for.</summary>
@@ -32,6 +36,9 @@ internal unsafe struct GemmProblem
 
     /// <summary>max(0, .) after the bias; <see cref="PackedGemm.Multiply"/> only. NaN stays NaN.</summary>
     internal bool Relu;
+
+    /// <summary>Whether c already holds the chains of earlier steps along k.</summary>
+    internal bool Resume;
 }
 
 /// <summary>
@@ -85,17 +92,21 @@ internal static unsafe partial class PackedGemm
     /// <summary>Floats of a block of a (rows x k-block): 384 KB, in L2 beside a panel of b.</summary>
     private const int BlockFloats = 96 << 10;
 
-    /// <summary>Floats of the packed super-block of a: 32 MB.</summary>
-    private const long PackedAFloats = 8 << 20;
+    /// <summary>Longest product that is packed whole along k.</summary>
+    private const int LongestStage = 4096;
+
+    /// <summary>Floats of the packed super-block of a: 16 MB.</summary>
+    private const long PackedAFloats = 4 << 20;
 
     /// <summary>Floats of the packed chunk of b: 12 MB, in L3.</summary>
     private const long PackedBFloats = 3 << 20;
 
+    /// <summary>Fused multiply-adds below which one pass of the threads is better than two (a millisecond).</summary>
+    private const long SharedWork = 1 << 26;
+
     /// <summary>Fused multiply-adds below which a piece is not worth another thread (some 5 microseconds).</summary>
     private const long SmallestPiece = 1 << 18;
 
-    /// <summary>Panels of b that are packed together: where k runs across, 8 panels read 1 KB at a time.</summary>
-    private const int PanelsAPack = 8;
 
     /// <summary>c = a b + bias.</summary>
     /// <param name="device">Threads and scratch.</param>
@@ -105,7 +116,8 @@ internal static unsafe partial class PackedGemm
     internal static void Multiply(CpuDevice device, in GemmProblem problem, float* c, long ldc)
     {
         if (problem.M == 0 || problem.N == 0) return;
-        if (Vector512.IsHardwareAccelerated) Multiply<Avx512MicroKernel>(device, problem, c, ldc);
+        if (IsFewRows(problem)) MultiplyFewRows(device, problem, c, ldc);
+        else if (Vector512.IsHardwareAccelerated) Multiply<Avx512MicroKernel>(device, problem, c, ldc);
         else if (Vector256.IsHardwareAccelerated && Fma.IsSupported) Multiply<Vector256MicroKernel>(device, problem, c, ldc);
         else Multiply<Vector128MicroKernel>(device, problem, c, ldc);
     }
@@ -123,10 +135,36 @@ internal static unsafe partial class PackedGemm
         else Tiles<Vector128MicroKernel, TEpilogue>(device, problem, epilogue);
     }
 
-    private static void Multiply<TKernel>(CpuDevice device, GemmProblem problem, float* c, long ldc)
+    /// <summary>Cuts very long products along k, so that packed operands stay small; the chains wait in c.</summary>
+    private static void Multiply<TKernel>(CpuDevice device, in GemmProblem problem, float* c, long ldc)
         where TKernel : IGemmMicroKernel
     {
-        var plan = Plan.For<TKernel>(device, problem);
+        var stages = Math.Max(1, Pieces(problem.K, LongestStage));
+        for (var stage = 0; stage < stages; stage++)
+        {
+            var from = (int)((long)problem.K * stage / stages);
+            var part = problem;
+            part.K = (int)((long)problem.K * (stage + 1) / stages) - from;
+            part.A = problem.A.From(from);
+            part.B = problem.B.From(from);
+            part.Resume = stage > 0;
+            if (stage < stages - 1)
+            {
+                part.Bias = null;
+                part.Relu = false;
+            }
+
+            var plan = Plan.For<TKernel>(device, part);
+            if (plan.SharesA) MultiplyShared<TKernel>(device, part, plan, c, ldc);
+            else if (plan.SharesB) MultiplyRows<TKernel>(device, part, plan, c, ldc);
+            else MultiplyColumns<TKernel>(device, part, plan, c, ldc);
+        }
+    }
+
+    /// <summary>Both operands packed by all threads first: the general case.</summary>
+    private static void MultiplyShared<TKernel>(CpuDevice device, GemmProblem problem, Plan plan, float* c, long ldc)
+        where TKernel : IGemmMicroKernel
+    {
         var packedA = device.Rent(plan.ScratchA);
         var packedB = device.Rent(plan.ScratchB);
         try
@@ -139,17 +177,16 @@ internal static unsafe partial class PackedGemm
                 for (var column = 0; column < problem.N; column += plan.ChunkColumns)
                 {
                     var columns = Math.Min(plan.ChunkColumns, problem.N - column);
-                    Pack<TKernel>(device, problem, plan, (row, column == 0 ? rows : 0), pa,
+                    Pack<TKernel>(device, problem, (row, column == 0 ? rows : 0), pa,
                         (column, row == 0 || plan.ChunkColumns < problem.N ? columns : 0), pb);
                     var (row0, column0) = (row, column);
-                    var down = Pieces(rows, plan.BlockRows);
-                    var across = Pieces(columns, plan.GroupColumns);
-                    device.Pool.For(down * across, (piece, _) =>
+                    var down = new Cut(rows, TKernel.Rows, plan.BlockRows);
+                    var across = new Cut(columns, TKernel.Columns, plan.GroupColumns);
+                    device.Pool.For(down.Pieces * across.Pieces, (piece, _) =>
                     {
-                        var i = piece % down * plan.BlockRows;
-                        var j = piece / down * plan.GroupColumns;
-                        Piece<TKernel>(problem, plan, (row0 + i, Math.Min(plan.BlockRows, rows - i)),
-                            (column0 + j, Math.Min(plan.GroupColumns, columns - j)),
+                        var (i, m) = down[piece % down.Pieces];
+                        var (j, n) = across[piece / down.Pieces];
+                        Piece<TKernel>(problem, plan.BlockSteps, (row0 + i, m), (column0 + j, n),
                             pa + ((long)i * problem.K), pb + ((long)j * problem.K), c, ldc);
                     });
                 }
@@ -162,11 +199,75 @@ internal static unsafe partial class PackedGemm
         }
     }
 
+    /// <summary>All of b packed first; each piece packs its own rows of a, which then never leave its core's cache.</summary>
+    private static void MultiplyRows<TKernel>(CpuDevice device, GemmProblem problem, Plan plan, float* c, long ldc)
+        where TKernel : IGemmMicroKernel
+    {
+        var packedB = device.Rent(plan.ScratchB);
+        try
+        {
+            var pb = (float*)packedB.HostAddress;
+            Pack<TKernel>(device, problem, (0, 0), null, (0, problem.N), pb);
+            var down = new Cut(problem.M, TKernel.Rows, plan.BlockRows);
+            device.Pool.For(down.Pieces, (piece, _) =>
+            {
+                var (i, m) = down[piece];
+                var packedA = device.Rent((long)RoundUp(m, TKernel.Rows) * problem.K * sizeof(float));
+                try
+                {
+                    var pa = (float*)packedA.HostAddress;
+                    PackPanels(problem.A, i, m, TKernel.Rows, problem.K, pa);
+                    Piece<TKernel>(problem, plan.BlockSteps, (i, m), (0, problem.N), pa, pb, c, ldc);
+                }
+                finally
+                {
+                    packedA.Release();
+                }
+            });
+        }
+        finally
+        {
+            packedB.Release();
+        }
+    }
+
+    /// <summary>Few rows: all of a packed first; each piece packs its own columns of b and uses them at once.</summary>
+    private static void MultiplyColumns<TKernel>(CpuDevice device, GemmProblem problem, Plan plan, float* c, long ldc)
+        where TKernel : IGemmMicroKernel
+    {
+        var packedA = device.Rent(plan.ScratchA);
+        try
+        {
+            var pa = (float*)packedA.HostAddress;
+            Pack<TKernel>(device, problem, (0, problem.M), pa, (0, 0), null);
+            var across = new Cut(problem.N, TKernel.Columns, plan.GroupColumns);
+            device.Pool.For(across.Pieces, (piece, _) =>
+            {
+                var (j, n) = across[piece];
+                var packedB = device.Rent((long)RoundUp(n, TKernel.Columns) * problem.K * sizeof(float));
+                try
+                {
+                    var pb = (float*)packedB.HostAddress;
+                    PackPanels(problem.B, j, n, TKernel.Columns, problem.K, pb);
+                    Piece<TKernel>(problem, plan.BlockSteps, (0, problem.M), (j, n), pa, pb, c, ldc);
+                }
+                finally
+                {
+                    packedB.Release();
+                }
+            });
+        }
+        finally
+        {
+            packedA.Release();
+        }
+    }
+
     /// <summary>One block of rows times one group of columns, stored.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
     private static void Piece<TKernel>(
-        in GemmProblem problem, in Plan plan, (int First, int Count) rows, (int First, int Count) columns,
+        in GemmProblem problem, int blockSteps, (int First, int Count) rows, (int First, int Count) columns,
         float* a, float* b, float* c, long ldc)
         where TKernel : IGemmMicroKernel
     {
@@ -177,8 +278,8 @@ internal static unsafe partial class PackedGemm
         var from = 0;
         do
         {
-            var steps = Math.Min(plan.BlockSteps, k - from);
-            var resume = from > 0;
+            var steps = Math.Min(blockSteps, k - from);
+            var resume = problem.Resume || from > 0;
             var last = from + steps >= k;
             for (var j = 0; j < columns.Count; j += nr)
             {
@@ -244,65 +345,4 @@ internal static unsafe partial class PackedGemm
     private static int Pieces(int count, int size) => (int)(((long)count + size - 1) / size);
 
     private static int RoundUp(int count, int unit) => checked(Pieces(count, unit) * unit);
-
-    /// <summary>How a problem is cut. Decides speed alone, never a bit of the result.</summary>
-    private readonly struct Plan
-    {
-        /// <summary>Rows of a that are packed at a time.</summary>
-        internal int SuperRows { get; private init; }
-
-        /// <summary>Columns of b that are packed at a time.</summary>
-        internal int ChunkColumns { get; private init; }
-
-        /// <summary>Rows of a piece.</summary>
-        internal int BlockRows { get; private init; }
-
-        /// <summary>Columns of a piece.</summary>
-        internal int GroupColumns { get; private init; }
-
-        /// <summary>Steps along k at a time.</summary>
-        internal int BlockSteps { get; private init; }
-
-        /// <summary>Bytes of packed a.</summary>
-        internal long ScratchA { get; private init; }
-
-        /// <summary>Bytes of packed b.</summary>
-        internal long ScratchB { get; private init; }
-
-        internal static Plan For<TKernel>(CpuDevice device, in GemmProblem p)
-            where TKernel : IGemmMicroKernel
-        {
-            int mr = TKernel.Rows, nr = TKernel.Columns;
-            var k = Math.Max(1, p.K);
-            var blocks = Pieces(k, LongestBlock);
-            var steps = Math.Min(k, RoundUp(Pieces(k, blocks), 8));
-            var super = (int)Math.Min(RoundUp(p.M, mr), Math.Max(1, PackedAFloats / k / mr) * mr);
-            var chunk = (int)Math.Min(RoundUp(p.N, nr), Math.Max(1, PackedBFloats / k / nr) * nr);
-            var block = Math.Min(super, Math.Max(1, BlockFloats / steps / mr) * mr);
-            var group = Math.Min(chunk, RoundUp(512, nr));
-
-            // Small products: halve the pieces until each thread has some, as long as they are worth a thread.
-            var wanted = device.Threads * 4L;
-            while ((long)Pieces(Math.Min(super, p.M), block) * Pieces(Math.Min(chunk, p.N), group) < wanted
-                && (long)block * group * k >= 2 * SmallestPiece)
-            {
-                if (group > nr && (group > 4 * nr || block <= 2 * mr)) group = RoundUp(group / 2, nr);
-                else if (block > mr) block = RoundUp(block / 2, mr);
-                else break;
-            }
-
-            // Too small to share: one piece.
-            if ((long)p.M * p.N * k < 2 * SmallestPiece) (block, group) = (super, chunk);
-            return new Plan
-            {
-                SuperRows = super,
-                ChunkColumns = chunk,
-                BlockRows = block,
-                GroupColumns = group,
-                BlockSteps = steps,
-                ScratchA = (long)super * k * sizeof(float),
-                ScratchB = (long)chunk * k * sizeof(float),
-            };
-        }
-    }
 }
