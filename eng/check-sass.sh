@@ -5,4 +5,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 eng/gpu-tools.sh
 dotnet build tests/IlgpuSae.GpuTests -c Release -v q -nologo
-ILGPUSAE_WRITE_KERNEL_TABLE=1 tests/IlgpuSae.GpuTests/bin/Release/net10.0/IlgpuSae.GpuTests --filter-class '*SassTests'
+PATH=$PWD/.gpu-tools/usr/bin:$PATH ILGPUSAE_KERNEL_TABLE=$PWD/docs/gpu-kernels.md \
+  tests/IlgpuSae.GpuTests/bin/Release/net10.0/IlgpuSae.GpuTests --filter-class '*SassTests'

@@ -3,6 +3,7 @@ using System.Reflection;
 using ILGPU;
 using ILGPU.Runtime;
 using IlgpuSae;
+using IlgpuSae.Kernels;
 using IlgpuSae.Tensors;
 using Device = IlgpuSae.Tensors.Device;
 
@@ -10,7 +11,8 @@ using Device = IlgpuSae.Tensors.Device;
 // to do; it prints what it saw, and ends with 2 where the library reported an error on purpose.
 try
 {
-    using var device = (GpuDevice)Device.Open("cuda:" + (args.Length > 1 ? args[1] : "0"));
+    var precision = args[0].EndsWith("-bf16", StringComparison.Ordinal) ? MatmulPrecision.Bf16 : MatmulPrecision.F32;
+    using var device = (GpuDevice)Device.Open("cuda:" + (args.Length > 1 ? args[1] : "0"), precision: precision);
     switch (args[0])
     {
         case "describe":
@@ -22,6 +24,13 @@ try
         case "kernels":
             foreach (var m in Kernels()) Launch(device, m);
             Console.WriteLine($"{Kernels().Count()} kernels");
+            break;
+        case "cublas-f32" or "cublas-bf16":
+            Console.WriteLine($"cuBLAS found: {Cublas.Of(device) is not null}");
+            // Factors of the type that precision asks for: the stand-in runs no kernel that would convert them.
+            var type = precision == MatmulPrecision.Bf16 ? DType.BF16 : DType.F32;
+            for (var form = 0; form < 4; form++)
+                Console.WriteLine($"largest error {ProductError(device, type, (form & 1) != 0, (form & 2) != 0):F6}");
             break;
         default:
             throw new InvalidInputException($"unknown task {args[0]}");
@@ -49,6 +58,33 @@ static void Memory(GpuDevice device)
     }
 
     using var tooLarge = new Tensor(device, [1 << 30, 1 << 10]);
+}
+
+// Small integers, which every type holds and whose products are exact.
+static unsafe double ProductError(GpuDevice device, DType type, bool transposeA, bool transposeB)
+{
+    const int M = 3, N = 5, K = 4;
+    using var cpu = new CpuDevice(1);
+    using var scope = new TensorScope(device);
+    var random = new Random(7);
+    var a = Enumerable.Range(0, M * K).Select(_ => (double)random.Next(-9, 10)).ToArray();
+    var b = Enumerable.Range(0, N * K).Select(_ => (double)random.Next(-9, 10)).ToArray();
+    Tensor On(double[] values, Shape shape)
+    {
+        using var host = new Tensor(cpu, shape, type);
+        for (var i = 0; i < values.Length; i++)
+        {
+            if (type == DType.F32) ((float*)host.HostAddress)[i] = (float)values[i];
+            else ((ushort*)host.HostAddress)[i] = (ushort)(BitConverter.SingleToUInt32Bits((float)values[i]) >> 16);
+        }
+
+        var t = scope.New(shape, type);
+        t.CopyFrom(host);
+        return t;
+    }
+
+    var y = Gemm.Multiply(scope, On(a, transposeA ? [K, M] : [M, K]), On(b, transposeB ? [N, K] : [K, N]), null, transposeA, transposeB);
+    return y.ToArray<float>().Zip(Gemm.Reference((M, N, K), a, b, null, transposeA, transposeB), (x, e) => Math.Abs(x - e)).Max();
 }
 
 static IEnumerable<MethodInfo> Kernels() => typeof(Tensor).Assembly.GetTypes()

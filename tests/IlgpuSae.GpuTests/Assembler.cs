@@ -14,7 +14,7 @@ public sealed record MachineCode(int Registers, int SharedBytes, int SpillBytes,
     public int Count(string prefix) => Instructions.Count(i => i.StartsWith(prefix, StringComparison.Ordinal));
 }
 
-/// <summary>NVIDIA's ptxas and nvdisasm, where eng/gpu-tools.sh has put them or where PATH has them.</summary>
+/// <summary>NVIDIA's ptxas and nvdisasm, where PATH has them; eng/check-sass.sh fetches them and sets it.</summary>
 internal sealed partial class Assembler
 {
     private readonly string _ptxas;
@@ -29,8 +29,7 @@ internal sealed partial class Assembler
     /// <summary>Null where the tools are not installed.</summary>
     public static Assembler? Find()
     {
-        var folders = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator).Where(Path.IsPathFullyQualified)
-            .Prepend(Path.Combine(Repository.Root, ".gpu-tools", "usr", "bin"));
+        var folders = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator).Where(Path.IsPathFullyQualified);
         foreach (var folder in folders)
         {
             var tools = (Ptxas: Path.Combine(folder, "ptxas"), Nvdisasm: Path.Combine(folder, "nvdisasm"));

@@ -138,6 +138,16 @@ public sealed partial class FakeCudaTests(FakeCudaLibraries libraries) : IClassF
         Assert.Equal(kernels, run.Log.Count(l => Launch().IsMatch(l)));
     }
 
+    [Theory]
+    [InlineData("cublas-f32")]
+    [InlineData("cublas-bf16")]
+    public void Products_reach_cublas_with_the_right_operands(string task)
+    {
+        var run = Run(task);
+        Assert.True(run.ExitCode == 0, run.Output + run.Errors);
+        Assert.Equal(["cuBLAS found: True", .. Enumerable.Repeat("largest error 0.000000", 4)], run.Output.Split('\n'));
+    }
+
     private FakeCudaRun Run(string task) => Run([task]);
 
     private FakeCudaRun Run(string[] arguments, params (string Name, string Value)[] environment)

@@ -19,6 +19,9 @@ public abstract class Device : IDisposable
     /// <summary>One line about the hardware for reports.</summary>
     public abstract string Description { get; }
 
+    /// <summary>Least precision of matrix products; only CUDA devices use less than F32.</summary>
+    public MatmulPrecision Precision { get; init; }
+
     /// <summary>Bytes handed out by the system and not yet given back to it: in use or pooled.</summary>
     public long AllocatedBytes { get; private set; }
 
@@ -34,9 +37,10 @@ public abstract class Device : IDisposable
     /// <summary>Opens a device.</summary>
     /// <param name="name">Its name.</param>
     /// <param name="threads">Worker threads of <c>cpu</c>; 0: one a core. Never changes a result.</param>
+    /// <param name="precision">Least precision of matrix products.</param>
     /// <exception cref="InvalidInputException">No such device; the message lists those present.</exception>
-    public static Device Open(string name = "cpu", int threads = 0) =>
-        name == "cpu" ? new CpuDevice(threads) : GpuDevice.OpenNamed(name);
+    public static Device Open(string name = "cpu", int threads = 0, MatmulPrecision precision = MatmulPrecision.F32) =>
+        name == "cpu" ? new CpuDevice(threads) { Precision = precision } : GpuDevice.OpenNamed(name, precision);
 
     /// <summary>Waits until all work submitted so far is done.</summary>
     public abstract void Synchronize();

@@ -9,7 +9,7 @@ public sealed partial class GpuDevice
 {
     private string CudaFacts { get; init; } = "";
 
-    private static GpuDevice OpenCuda(int index)
+    private static GpuDevice OpenCuda(int index, MatmulPrecision precision)
     {
         var driver = CudaDriver.Ask();
         if (driver.Problem is { } problem) throw new InvalidInputException($"device cuda:{index}: {problem}, or use --device cpu");
@@ -28,6 +28,7 @@ public sealed partial class GpuDevice
             var accelerator = device.CreateCudaAccelerator(context);
             return new GpuDevice(context, accelerator, $"cuda:{index}")
             {
+                Precision = precision,
                 CudaFacts = string.Create(CultureInfo.InvariantCulture,
                     $"compute capability {accelerator.Architecture.Major}.{accelerator.Architecture.Minor}, CUDA driver {driver.VersionText}, "),
             };

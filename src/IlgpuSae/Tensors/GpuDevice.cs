@@ -13,6 +13,7 @@ namespace IlgpuSae.Tensors;
 public sealed partial class GpuDevice : Device
 {
     private readonly Context _context;
+    private readonly Dictionary<Type, IDisposable> _services = [];
 
     private GpuDevice(Context context, Accelerator accelerator, string name)
     {
@@ -44,6 +45,17 @@ public sealed partial class GpuDevice : Device
     internal int GridFor(long count) =>
         (int)Math.Max(1, Math.Min((count + GroupSize - 1) / GroupSize, IsCuda ? Accelerator.NumMultiprocessors * 16L : 4));
 
+    /// <summary>
+    /// Something that lives as long as the device and exists once: a library's handle. Made on first use.
+    /// </summary>
+    internal T Service<T>(Func<GpuDevice, T> make) where T : class, IDisposable
+    {
+        if (_services.TryGetValue(typeof(T), out var known)) return (T)known;
+        var made = make(this);
+        _services.Add(typeof(T), made);
+        return made;
+    }
+
     /// <summary>Opens ILGPU's CPU accelerator.</summary>
     /// <param name="groupSize">Largest group; 16 for ordinary kernels, 256 to run full tiles.</param>
     internal static GpuDevice OpenCpuAccelerator(int groupSize = 16)
@@ -60,7 +72,7 @@ public sealed partial class GpuDevice : Device
     /// </summary>
     internal static Context.Builder Configure(Context.Builder builder) => builder.Optimize(OptimizationLevel.O2);
 
-    internal static GpuDevice OpenNamed(string name)
+    internal static GpuDevice OpenNamed(string name, MatmulPrecision precision = MatmulPrecision.F32)
     {
         if (name == "ilgpu-cpu") return OpenCpuAccelerator();
         var parts = name.Split(':');
@@ -72,7 +84,7 @@ public sealed partial class GpuDevice : Device
                 $"device \"{name}\" is not known; known: cpu, cuda, cuda:N, ilgpu-cpu (for tests)");
         }
 
-        return OpenCuda(index);
+        return OpenCuda(index, precision);
     }
 
     /// <inheritdoc/>
@@ -123,6 +135,7 @@ public sealed partial class GpuDevice : Device
 
     private protected override void Close()
     {
+        foreach (var service in _services.Values) service.Dispose();
         _launchers.Clear();
         foreach (var kernel in _kernels) kernel.Dispose();
         Accelerator.Dispose();
