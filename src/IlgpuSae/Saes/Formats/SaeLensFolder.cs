@@ -1,0 +1,215 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using IlgpuSae.Files;
+using IlgpuSae.Tensors;
+
+namespace IlgpuSae.Saes.Formats;
+
+/// <summary>
+/// SAELens' folder: <c>cfg.json</c>, <c>sae_weights.safetensors</c>, <c>sparsity.safetensors</c>,
+/// <c>runner_cfg.json</c>. Reads the format of SAELens 6 and the flat configurations before it
+/// (<see cref="SaeLensMigration"/>); writes that of 6. Fields an architecture does not have are passed over, as SAELens
+/// does; values it cannot have are errors.
+/// </summary>
+public static class SaeLensFolder
+{
+    /// <summary>Settings.</summary>
+    public const string ConfigFile = "cfg.json";
+
+    /// <summary>Parameters.</summary>
+    public const string WeightsFile = "sae_weights.safetensors";
+
+    /// <summary>log10 of firing frequencies, [d_sae].</summary>
+    public const string SparsityFile = "sparsity.safetensors";
+
+    /// <summary>Settings of the run that trained it.</summary>
+    public const string RunnerConfigFile = "runner_cfg.json";
+
+    /// <summary>Folder of the training form, within that of the inference form.</summary>
+    public const string TrainingFolder = "training";
+
+    /// <summary>Loads an SAE for use.</summary>
+    /// <param name="folder">The folder; one of a training form will do.</param>
+    /// <param name="device">Where the parameters are to live.</param>
+    /// <param name="registry">Known architectures; null: this library's.</param>
+    /// <returns>The SAE, which the caller disposes of.</returns>
+    /// <exception cref="InvalidInputException">A file is missing or cannot be used; the message names file and field or tensor.</exception>
+    public static Sae Load(string folder, Device device, SaeRegistry? registry = null)
+    {
+        registry ??= SaeRegistry.Default;
+        var config = ReadConfig(folder, training: false, registry);
+        return Fill(registry.Create(config, device), folder);
+    }
+
+    /// <summary>Loads an SAE to train it further.</summary>
+    /// <param name="folder">The folder; fields that only training has take their defaults where absent.</param>
+    /// <param name="device">Where the parameters are to live.</param>
+    /// <param name="registry">Known architectures; null: this library's.</param>
+    /// <returns>The SAE, which the caller disposes of.</returns>
+    /// <exception cref="InvalidInputException">A file is missing or cannot be used; the message names file and field or tensor.</exception>
+    public static TrainingSae LoadForTraining(string folder, Device device, SaeRegistry? registry = null)
+    {
+        registry ??= SaeRegistry.Default;
+        var config = (TrainingSaeConfig)ReadConfig(folder, training: true, registry);
+        return Fill(registry.CreateForTraining(config, device), folder);
+    }
+
+    /// <summary>Reads the settings alone.</summary>
+    /// <param name="folder">The folder.</param>
+    /// <param name="training">Whether the training form's record is wanted.</param>
+    /// <param name="registry">Known architectures; null: this library's.</param>
+    /// <exception cref="InvalidFileException">Missing, no JSON, of an unknown architecture, or with an impossible value.</exception>
+    public static SaeConfig ReadConfig(string folder, bool training = false, SaeRegistry? registry = null)
+    {
+        var path = Path.Combine(folder, ConfigFile);
+        var json = SaeLensMigration.Migrate(ReadJson(path), path);
+        var architecture = json["architecture"] is JsonValue v && v.TryGetValue<string>(out var name)
+            ? name
+            : throw new InvalidFileException(path, $"field \"architecture\" is {json["architecture"]?.ToJsonString() ?? "missing"}, expected a name");
+        try
+        {
+            var type = (registry ?? SaeRegistry.Default).ConfigType(architecture, training);
+            var config = (SaeConfig)ConfigJson.FromJson(json, type, ConfigFile, unknownFields: true);
+            config.Validate();
+            return config;
+        }
+        catch (InvalidInputException e) when (e is not InvalidFileException)
+        {
+            throw new InvalidFileException(path, e.Message, e);
+        }
+    }
+
+    /// <summary>log10 of the features' firing frequencies, [d_sae]; null if the folder has none.</summary>
+    /// <param name="folder">The folder.</param>
+    /// <exception cref="InvalidFileException">The file cannot be used.</exception>
+    public static float[]? ReadSparsity(string folder)
+    {
+        var path = Path.Combine(folder, SparsityFile);
+        if (!File.Exists(path)) return null;
+        using var file = SafetensorsFile.Open(path);
+        return file.ReadFloat32("sparsity");
+    }
+
+    /// <summary>Settings of the run that trained the SAE; null if the folder has none.</summary>
+    /// <param name="folder">The folder.</param>
+    /// <exception cref="InvalidFileException">The file cannot be used.</exception>
+    public static JsonObject? ReadRunnerConfig(string folder)
+    {
+        var path = Path.Combine(folder, RunnerConfigFile);
+        return File.Exists(path) ? ReadJson(path) : null;
+    }
+
+    /// <summary>The tensors of a weights file as they are, for weights under SAELens' names that lie outside a folder.</summary>
+    /// <param name="path">A safetensors file.</param>
+    /// <exception cref="InvalidFileException">The file cannot be used.</exception>
+    public static IReadOnlyList<NamedValues> ReadWeights(string path)
+    {
+        using var file = SafetensorsFile.Open(path);
+        return [.. file.Tensors.Select(t =>
+        {
+            if (t.Count > Array.MaxLength) throw new InvalidFileException(path, $"tensor \"{t.Name}\" has {t.Count} elements; at most {Array.MaxLength} can be loaded");
+            var values = new float[t.Count];
+            file.ReadFloat32(t.Name, values);
+            return new NamedValues(t.Name, Shape.Create([.. t.Shape.Select(d => checked((int)d))]), values);
+        })];
+    }
+
+    /// <summary>
+    /// Writes a folder, whole or not at all. A folder that holds nothing but what this method writes is replaced.
+    /// </summary>
+    /// <param name="folder">The folder.</param>
+    /// <param name="sae">The SAE, in the form to be written.</param>
+    /// <param name="logSparsity">log10 of firing frequencies, [d_sae]; null: none known.</param>
+    /// <param name="runnerConfig">Settings of the run; null: none.</param>
+    /// <param name="training">The training form, written into <c>training/</c>; null: none.</param>
+    /// <exception cref="IlgpuSaeException">It cannot be written, or holds other files.</exception>
+    public static void Save(
+        string folder, Sae sae, float[]? logSparsity = null, JsonObject? runnerConfig = null, TrainingSae? training = null)
+    {
+        using var target = AtomicDirectory.Create(folder, replace: HoldsOnlySae(folder));
+        WriteSae(target.PartialPath, sae);
+        if (logSparsity is not null)
+            new SafetensorsWriter().Add("sparsity", [logSparsity.Length], logSparsity).Save(target.FileIn(SparsityFile));
+        if (runnerConfig is not null) WriteJson(target.FileIn(RunnerConfigFile), runnerConfig);
+        if (training is not null)
+        {
+            Directory.CreateDirectory(target.FileIn(TrainingFolder));
+            WriteSae(target.FileIn(TrainingFolder), training);
+        }
+
+        target.Commit();
+    }
+
+    private static void WriteSae(string folder, Sae sae)
+    {
+        var config = sae.Config with { Metadata = sae.Config.Metadata.With("sae_lens_version", SaeMetadata.FormatVersion) };
+        WriteJson(Path.Combine(folder, ConfigFile), ConfigJson.ToJson(config));
+        var writer = new SafetensorsWriter();
+        writer.Metadata["format"] = "pt";
+        foreach (var (name, shape, values) in sae.ExportState()) Add(writer, name, shape, values, config.StorageType);
+        writer.Save(Path.Combine(folder, WeightsFile));
+    }
+
+    private static void Add(SafetensorsWriter writer, string name, Shape shape, float[] values, DType type)
+    {
+        long[] dims = [.. shape.Dims.ToArray().Select(d => (long)d)];
+        switch (type)
+        {
+            case DType.F64:
+                writer.Add(name, dims, Array.ConvertAll(values, v => (double)v));
+                break;
+            case DType.F16:
+                writer.Add(name, dims, Array.ConvertAll(values, v => (Half)v));
+                break;
+            case DType.BF16:
+                writer.Add(name, SafetensorsType.BF16, dims, stream =>
+                {
+                    var bytes = new byte[2 * 4096];
+                    for (var at = 0; at < values.Length; at += 4096)
+                    {
+                        var n = Math.Min(4096, values.Length - at);
+                        for (var i = 0; i < n; i++)
+                            System.Buffers.Binary.BinaryPrimitives.WriteUInt16LittleEndian(bytes.AsSpan(2 * i), ToBFloat16(values[at + i]));
+                        stream.Write(bytes.AsSpan(0, 2 * n));
+                    }
+                });
+                break;
+            default:
+                writer.Add(name, dims, values);
+                break;
+        }
+    }
+
+    /// <summary>Round to nearest, ties to even; NaN stays NaN.</summary>
+    private static ushort ToBFloat16(float value)
+    {
+        var bits = BitConverter.SingleToUInt32Bits(value);
+        return float.IsNaN(value) ? (ushort)((bits >> 16) | 0x40) : (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+    }
+
+    private static bool HoldsOnlySae(string folder)
+    {
+        string[] own = [ConfigFile, WeightsFile, SparsityFile, RunnerConfigFile, TrainingFolder];
+        return Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).All(e => own.Contains(Path.GetFileName(e)));
+    }
+
+    private static T Fill<T>(T sae, string folder) where T : Sae
+    {
+        try
+        {
+            var path = Path.Combine(folder, WeightsFile);
+            sae.ImportState(SaeLensMigration.Migrate(ReadWeights(path), path, Path.Combine(folder, ConfigFile)), path);
+            return sae;
+        }
+        catch
+        {
+            sae.Dispose();
+            throw;
+        }
+    }
+
+    private static JsonObject ReadJson(string path) => JsonObject.Create(JsonConfig.Read(path).Element)!;
+
+    private static void WriteJson(string path, JsonObject json) =>
+        AtomicFile.WriteText(path, json.ToJsonString(new JsonSerializerOptions { WriteIndented = true }) + "\n");
+}

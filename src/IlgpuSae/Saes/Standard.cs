@@ -1,0 +1,95 @@
+using System.ComponentModel;
+using IlgpuSae.Kernels;
+using IlgpuSae.Tensors;
+
+namespace IlgpuSae.Saes;
+
+/// <summary>Settings of a standard SAE: f = ReLU(x W_enc + b_enc).</summary>
+public sealed record StandardConfig : SaeConfig
+{
+    /// <inheritdoc/>
+    public override string Architecture => "standard";
+}
+
+/// <summary>Settings of a standard SAE in training: mse + l1_coefficient * ||f . norms||_p.</summary>
+public sealed record StandardTrainingConfig : TrainingSaeConfig
+{
+    /// <inheritdoc/>
+    public override string Architecture => "standard";
+
+    /// <summary>Weight of the sparsity penalty.</summary>
+    [Description("weight of the sparsity penalty")]
+    public double L1Coefficient { get; init; } = 1.0;
+
+    /// <summary>p of the penalty's norm over features; 1 is the usual sum.</summary>
+    [Description("p of the sparsity penalty's norm over features")]
+    public double LpNorm { get; init; } = 1.0;
+
+    /// <summary>Steps over which the weight grows from 0.</summary>
+    [Description("steps over which the sparsity penalty's weight grows from 0")]
+    public int L1WarmUpSteps { get; init; }
+
+    /// <inheritdoc/>
+    public override SaeConfig ToInference() => Shared(new StandardConfig());
+
+    /// <inheritdoc/>
+    public override void Validate()
+    {
+        base.Validate();
+        if (!(L1Coefficient >= 0 && double.IsFinite(L1Coefficient)))
+            throw new InvalidInputException($"l1_coefficient: {L1Coefficient} is not a number of at least 0");
+        if (!(LpNorm > 0 && double.IsFinite(LpNorm)))
+            throw new InvalidInputException($"lp_norm: {LpNorm} is not a positive number");
+        if (L1WarmUpSteps < 0) throw new InvalidInputException($"l1_warm_up_steps: {L1WarmUpSteps} is negative");
+    }
+}
+
+/// <summary>Standard SAE: f = ReLU((x - b_dec) W_enc + b_enc), reconstruction f W_dec + b_dec.</summary>
+/// <param name="config">Settings.</param>
+/// <param name="device">Where the parameters live.</param>
+[SaeArchitecture("standard")]
+public sealed class StandardSae(StandardConfig config, Device device) : Sae(config, device)
+{
+    /// <inheritdoc/>
+    protected override SparseFeatures Select(TensorScope scope, Tensor rows) => Relu(scope, this, rows);
+
+    /// <inheritdoc/>
+    protected override SparseFeatures SelectFrom(TensorScope scope, Tensor pre, Tensor rows) => Relu(scope, pre);
+
+    internal static SparseFeatures Relu(TensorScope scope, Sae sae, Tensor rows) =>
+        EncodeSelect.Relu(scope, rows, sae.WEnc, sae.Parameters["b_enc"], sae.Center);
+
+    internal static SparseFeatures Relu(TensorScope scope, Tensor pre) =>
+        SparseFromDense.Of(scope, Activate.Forward(scope, pre, ActivationKind.Relu));
+}
+
+/// <summary>
+/// Standard SAE in training. l1_loss = l1 * mean over rows of ||f . n||_p with n the norms of the decoder's rows,
+/// through which it also reaches W_dec.
+/// </summary>
+/// <param name="config">Settings.</param>
+/// <param name="device">Where the parameters live.</param>
+[SaeArchitecture("standard")]
+public sealed class StandardTrainingSae(StandardTrainingConfig config, Device device) : TrainingSae(config, device)
+{
+    /// <inheritdoc/>
+    public override IReadOnlyDictionary<string, LossCoefficient> Coefficients { get; } =
+        new Dictionary<string, LossCoefficient> { ["l1"] = new(config.L1Coefficient, config.L1WarmUpSteps) };
+
+    /// <inheritdoc/>
+    public override Sae ToInference() => CopyParametersTo(new StandardSae((StandardConfig)Config.ToInference(), Device));
+
+    /// <inheritdoc/>
+    protected override SparseFeatures Select(TensorScope scope, Tensor rows) => StandardSae.Relu(scope, this, rows);
+
+    /// <inheritdoc/>
+    protected override SparseFeatures SelectFrom(TensorScope scope, Tensor pre, Tensor rows) => StandardSae.Relu(scope, pre);
+
+    /// <inheritdoc/>
+    protected override IEnumerable<(string Name, Tensor Value)> Losses(TensorScope scope, TrainingContext context)
+    {
+        var norms = RowNorm.L2(scope, WDec);
+        var penalty = SparsePenalty.Lp(scope, context.Features, norms, (float)((StandardTrainingConfig)Config).LpNorm);
+        yield return ("l1_loss", Scale.By(scope, penalty, (float)context.Step.Coefficients["l1"]));
+    }
+}

@@ -1,0 +1,248 @@
+using System.Diagnostics;
+using System.Globalization;
+using IlgpuSae.Autograd;
+using IlgpuSae.Kernels;
+using IlgpuSae.Saes;
+using IlgpuSae.Tensors;
+
+namespace IlgpuSae.Training;
+
+/// <summary>
+/// Trains any <see cref="TrainingSae"/> on any <see cref="IActivationSource"/>: Adam, clipping by the norm of all
+/// gradients, learning-rate and coefficient schedules, dead features, activation scale. The order within a step is
+/// SAELens'. One scope a step: after the first step nothing is allocated. Same seed and rows, same bytes.
+/// </summary>
+public sealed class SaeTrainer : IDisposable
+{
+    private const int ScaleBatches = 1000;
+    private readonly IActivationSource _source;
+    private readonly LearningRateSchedule _schedule;
+    private readonly Tensor[] _parameters;
+    private readonly Stopwatch _clock = new();
+    private (TimeSpan Time, long Samples) _mark;
+    private double _rate;
+
+    /// <summary>Makes a trainer at step 0.</summary>
+    /// <param name="sae">The SAE, initialised; it stays the caller's.</param>
+    /// <param name="source">Where rows come from; it stays the caller's.</param>
+    /// <param name="config">Settings.</param>
+    /// <exception cref="InvalidInputException">A setting is out of range, or the source's width is not d_in.</exception>
+    public SaeTrainer(TrainingSae sae, IActivationSource source, TrainerConfig config)
+    {
+        sae.Config.Validate();
+        config.Validate();
+        if (source.Width != sae.Config.DIn)
+            throw new ShapeException($"train: the activations are {source.Width} wide but the SAE has d_in = {sae.Config.DIn}");
+        (Sae, _source, Config) = (sae, source, config);
+        _schedule = new LearningRateSchedule(config);
+        _parameters = [.. sae.Parameters.Values];
+        Optimizer = new Adam(sae.Parameters, config.AdamBeta1, config.AdamBeta2, config.AdamEps);
+        Activity = new FeatureActivity(sae.Config.DSae);
+    }
+
+    /// <summary>The SAE in training.</summary>
+    public TrainingSae Sae { get; }
+
+    /// <summary>The settings.</summary>
+    public TrainerConfig Config { get; }
+
+    /// <summary>The optimiser and its moments.</summary>
+    public Adam Optimizer { get; }
+
+    /// <summary>Which features fire how often.</summary>
+    public FeatureActivity Activity { get; }
+
+    /// <summary>Steps made.</summary>
+    public long Steps { get; private set; }
+
+    /// <summary>Rows trained on.</summary>
+    public long Samples { get; private set; }
+
+    /// <summary>
+    /// Factor on every batch under <c>expected_average_only_in</c>: sqrt(d_in) / mean norm. Null until it is known, and
+    /// after it was folded into the weights.
+    /// </summary>
+    public double? ActivationScale { get; set; }
+
+    /// <summary>Where every step's numbers go; they stay the caller's.</summary>
+    public IList<IMetricSink> Sinks { get; } = [];
+
+    /// <summary>Told after every step.</summary>
+    public Action<TrainingProgress>? Progress { get; set; }
+
+    /// <summary>Trains until the rows asked for are used up, the source ends or the user stops it; folds the scale.</summary>
+    /// <param name="cancellation">Stops after the current step.</param>
+    /// <exception cref="InvalidInputException">The source has no rows.</exception>
+    /// <exception cref="TrainingFailedException">Activations or losses are not finite.</exception>
+    public TrainingReport Train(CancellationToken cancellation = default)
+    {
+        _clock.Restart();
+        _mark = default;
+        StepMetrics? last = null;
+        TrainingEnd? end = null;
+        if (Sae.Config.NormalizeActivations == NormalizeActivations.ExpectedAverageOnlyIn && ActivationScale is null)
+            end = EstimateActivationScale(cancellation) ? null : TrainingEnd.Cancelled;
+        while (end is null && Samples < Config.TotalTrainingSamples)
+        {
+            if (cancellation.IsCancellationRequested)
+            {
+                end = TrainingEnd.Cancelled;
+                break;
+            }
+
+            using var scope = new TensorScope(Sae.Device);
+            if (_source.Next(scope, Config.TrainBatchSizeSamples) is not { } x)
+            {
+                if (Steps == 0) throw new InvalidInputException("train: the activations have no rows");
+                end = TrainingEnd.SourceEnded;
+                break;
+            }
+
+            last = Step(scope, x);
+            foreach (var sink in Sinks) sink.Write(last);
+            Report(last);
+        }
+
+        foreach (var sink in Sinks) sink.Complete();
+        var scale = ActivationScale;
+        if (scale is { } s) Sae.FoldActivationScale(s);
+        ActivationScale = null;
+        return new TrainingReport(Sae, end ?? TrainingEnd.Completed, Steps, Samples, last, Activity.LogSparsity(),
+            Activity.Dead(Config.DeadFeatureWindow).Length, scale, _clock.Elapsed);
+    }
+
+    /// <summary>One step on given rows.</summary>
+    /// <param name="scope">Owns everything the step makes.</param>
+    /// <param name="x">F32 [n, d_in], n at least 1, unscaled.</param>
+    /// <returns>The step's numbers.</returns>
+    /// <exception cref="TrainingFailedException">Activations or losses are not finite; the weights are unchanged.</exception>
+    public StepMetrics Step(TensorScope scope, Tensor x)
+    {
+        if ((Steps + 1) % Config.FeatureSamplingWindow == 0) Activity.StartWindow();
+        var coefficients = Sae.Coefficients.ToDictionary(c => c.Key, c => c.Value.At(Steps));
+        var dead = Activity.Dead(Config.DeadFeatureWindow);
+        var lr = _schedule.At(Steps);
+        var scaled = ActivationScale is { } s ? Scale.By(scope, x, (float)s) : x;
+
+        TrainingPass pass;
+        Tensor[] gradients;
+        using (var tape = new Tape(scope))
+        {
+            foreach (var p in _parameters) tape.Watch(p);
+            pass = Sae.Forward(scope, scaled, new TrainingStep(Steps, coefficients, dead));
+            if (!float.IsFinite(pass.Total.Scalar())) throw NotFinite(x, pass);
+            tape.Backward(pass.Total);
+            gradients = [.. _parameters.Select(tape.Gradient)];
+        }
+
+        var norm = GradientNorm.L2(scope, gradients);
+        if (!float.IsFinite(norm)) throw Failed("the gradient is not finite although the loss is; lower lr");
+        var deadCount = dead.Length;
+        var fired = Activity.Count(scope, pass.Features);
+        Optimizer.Step(gradients, lr, (float)Math.Min(1, Config.ClipGradNorm / (norm + 1e-6)));
+        Sae.AfterStep(scope, pass);
+
+        var losses = pass.Losses.ToDictionary(l => l.Name, l => (double)l.Value.Scalar());
+        var variance = Variance(scope, scaled);
+        var metrics = new StepMetrics
+        {
+            Step = Steps,
+            Lr = lr,
+            Coefficients = coefficients,
+            NDead = deadCount,
+            Loss = pass.Total.Scalar(),
+            Losses = losses,
+            GradNormBeforeClip = norm,
+            L0 = (double)fired / pass.Features.Rows,
+            ExplainedVariance = variance > 0 ? 1 - (losses["mse_loss"] / variance) : 0,
+            NTrainingSamples = Samples + x.Shape[0],
+            Metrics = Sae.Metrics.ToDictionary(),
+        };
+        Steps++;
+        Samples += x.Shape[0];
+        return metrics;
+    }
+
+    /// <summary>Gives the optimiser's memory back.</summary>
+    public void Dispose() => Optimizer.Dispose();
+
+    /// <summary>Mean over rows of the squared distance to the batch's mean.</summary>
+    private static double Variance(TensorScope scope, Tensor x)
+    {
+        var n = x.Shape[0];
+        var centred = AddRow.Forward(scope, x, SumRows.Of(scope, x, [x.Shape[1]]), -1f / n);
+        var sum = 0.0;
+        foreach (var norm in RowNorm.L2(scope, centred).ToArray<float>()) sum += (double)norm * norm;
+        return sum / n;
+    }
+
+    /// <summary>sqrt(d_in) / mean norm; from batches that are then gone if the source does not know its mean.</summary>
+    /// <returns>False if the user stopped it.</returns>
+    private bool EstimateActivationScale(CancellationToken cancellation)
+    {
+        var mean = _source.MeanNorm(Sae.Device, Config.TrainBatchSizeSamples);
+        if (mean is null)
+        {
+            var (sum, batches) = (0.0, 0);
+            for (; batches < ScaleBatches; batches++)
+            {
+                if (cancellation.IsCancellationRequested) return false;
+                using var scope = new TensorScope(Sae.Device);
+                if (_source.Next(scope, Config.TrainBatchSizeSamples) is not { } x) break;
+                sum += RowNorm.L2(scope, x).ToArray<float>().Average();
+            }
+
+            if (batches == 0) throw new InvalidInputException("train: the activations have no rows");
+            mean = sum / batches;
+        }
+
+        if (!(mean > 0 && double.IsFinite(mean.Value)))
+            throw new TrainingFailedException($"train: the activations' mean norm is {mean}; no scale makes that sqrt(d_in); are they all zero, or not finite?");
+        ActivationScale = Math.Sqrt(Sae.Config.DIn) / mean;
+        return true;
+    }
+
+    private void Report(StepMetrics metrics)
+    {
+        if (Progress is null) return;
+        var now = _clock.Elapsed;
+        var span = (now - _mark.Time).TotalSeconds;
+        if (span >= 1 || _rate == 0)
+        {
+            _rate = (Samples - _mark.Samples) / Math.Max(span, 1e-6);
+            _mark = (now, Samples);
+        }
+
+        var left = now * (Math.Max(0, Config.TotalTrainingSamples - Samples) / (double)Samples);
+        var steps = (Config.TotalTrainingSamples + Config.TrainBatchSizeSamples - 1) / Config.TrainBatchSizeSamples;
+        Progress(new TrainingProgress(metrics, steps, _rate, now, left));
+    }
+
+    private TrainingFailedException NotFinite(Tensor x, TrainingPass pass)
+    {
+        var values = x.ToArray<float>();
+        var bad = Array.FindIndex(values, v => !float.IsFinite(v));
+        if (bad >= 0)
+        {
+            var width = x.Shape.Last;
+            return Failed(string.Create(CultureInfo.InvariantCulture,
+                $"the activations hold {values[bad]} (row {Samples + (bad / width)} of the run, column {bad % width}); look at the model or the file they come from"));
+        }
+
+        var losses = string.Join(", ", pass.Losses.Select(l => string.Create(CultureInfo.InvariantCulture, $"{l.Name} {l.Value.Scalar()}")));
+        return Failed($"the loss is not finite ({losses}) although the activations are; lower lr or the coefficients");
+    }
+
+    private TrainingFailedException Failed(string why) =>
+        new(string.Create(CultureInfo.InvariantCulture, $"train: stopped at step {Steps}: {why}"));
+}
+
+/// <summary>Training cannot go on: activations, losses or gradients are not finite. The message says at which step.</summary>
+public sealed class TrainingFailedException : IlgpuSaeException
+{
+    /// <summary>Creates the error.</summary>
+    /// <param name="message">One line.</param>
+    public TrainingFailedException(string message) : base(message)
+    {
+    }
+}
