@@ -100,35 +100,6 @@ internal static class GpuMath
         return x < 0 ? -y : y;
     }
 
-    /// <summary>Sine, for |x| up to about 10^5.</summary>
-    internal static float Sin(float x) => Quadrant(x, 0);
-
-    /// <summary>Cosine, for |x| up to about 10^5.</summary>
-    internal static float Cos(float x) => Quadrant(x, 1);
-
-    /// <summary>sin(x + shift pi/2) by reduction to [-pi/4, pi/4] with pi/2 in three parts.</summary>
-    private static float Quadrant(float x, int shift)
-    {
-        var scaled = x * 0.636619772f;
-        var n = (int)(scaled + (scaled < 0 ? -0.5f : 0.5f));
-        var r = (n * -1.5703125f) + x;
-        r = (n * -4.83751297e-4f) + r;
-        r = (n * -7.54978942e-8f) + r;
-        var s = r * r;
-        var k = n + shift;
-        float y;
-        if ((k & 1) == 0)
-        {
-            y = (((((((s * 2.7557319e-6f) - 1.98412698e-4f) * s) + 8.33333333e-3f) * s) - 0.166666667f) * s * r) + r;
-        }
-        else
-        {
-            y = (((((((((s * -2.7557319e-7f) + 2.48015873e-5f) * s) - 1.38888889e-3f) * s) + 4.16666667e-2f) * s) - 0.5f) * s) + 1f;
-        }
-
-        return (k & 2) == 0 ? y : -y;
-    }
-
     /// <summary>
     /// Sum over the group's threads, in a tree whose shape depends on the group size alone. Every thread calls it and
     /// gets the sum; <paramref name="scratch"/> is shared memory of at least the group's size.
