@@ -3,21 +3,126 @@ using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Kernels;
 
+/// <summary>
+/// The ILGPU side: the product of a block of rows, then the selection from it while it lies in the second-level cache; the
+/// whole matrix of pre-activations [n, d_sae] never exists.
+/// </summary>
 public static partial class EncodeSelect
 {
+    /// <summary>Pre-activations held at a time on CUDA: about the second-level cache of an H100 or H200 (50 MB).</summary>
+    private const long BlockBytes = 48 << 20;
+
     private static SparseFeatures Gpu(TensorScope scope, Tensor x, Tensor wEnc, Tensor bEnc, int k, Tensor? scale)
     {
-        var pre = Gemm.Multiply(scope, x, wEnc, bEnc, transposeB: true);
-        if (scale is not null)
+        var device = (GpuDevice)scope.Device;
+        return k == 0 ? GpuRelu(scope, device, x, wEnc, bEnc) : GpuTopK(scope, device, x, wEnc, bEnc, k, scale);
+    }
+
+    /// <summary>Rows of a block: whole tiles of the product; a few on ILGPU's CPU accelerator.</summary>
+    private static int BlockRows(GpuDevice device, int columns) =>
+        device.IsCuda ? (int)Math.Max(128, Math.Min(1 << 20, BlockBytes / (4L * Math.Max(1, columns))) & ~127L) : 4;
+
+    private static Tensor PreActivations(TensorScope scope, Tensor x, int row, int rows, Tensor wEnc, Tensor bEnc)
+    {
+        using var block = x.Slice(row, rows);
+        return Gemm.Multiply(scope, block, wEnc, bEnc, transposeB: true);
+    }
+
+    /// <summary>The number of positive entries is known only block by block: blocks are selected, then joined.</summary>
+    private static SparseFeatures GpuRelu(TensorScope scope, GpuDevice device, Tensor x, Tensor wEnc, Tensor bEnc)
+    {
+        int n = x.Shape[0], step = BlockRows(device, wEnc.Shape[0]);
+        var blocks = new List<SparseFeatures>();
+        for (var row = 0; row == 0 || row < n; row += step)
         {
-            var scaled = MultiplyRow.Forward(scope, pre, scale);
+            var pre = PreActivations(scope, x, row, Math.Min(step, n - row), wEnc, bEnc);
+            blocks.Add(SparseFromDense.Positive(scope, pre));
             scope.Release(pre);
-            pre = scaled;
         }
 
-        var f = k == 0 ? SparseFromDense.Positive(scope, pre) : TopKSelect.Rows(scope, pre, k, relu: true);
-        scope.Release(pre);
-        return f;
+        if (blocks.Count == 1) return blocks[0];
+        var total = blocks.Aggregate(0, (sum, b) => checked(sum + b.EntryCount));
+        Tensor offsets = scope.New([n + 1], DType.I32), indices = scope.New([total], DType.I32), values = scope.New([total]);
+        int firstRow = 0, firstEntry = 0;
+        foreach (var b in blocks)
+        {
+            device.Launch(JoinKernel, (device.GridFor(Math.Max(b.EntryCount, b.Rows + 1)), device.GroupSize),
+                b.RowOffsets.View<int>(), b.Indices.View<int>(), b.Values.View<float>(),
+                offsets.View<int>(), indices.View<int>(), values.View<float>(), firstRow, firstEntry);
+            firstRow += b.Rows;
+            firstEntry += b.EntryCount;
+            scope.Release(b.RowOffsets);
+            scope.Release(b.Indices);
+            scope.Release(b.Values);
+        }
+
+        return new SparseFeatures(wEnc.Shape[0], offsets, indices, values);
+    }
+
+    /// <summary>
+    /// Every row has room for k entries, so that no block waits for the host; rows with fewer are moved together at the
+    /// end.
+    /// </summary>
+    private static SparseFeatures GpuTopK(TensorScope scope, GpuDevice device, Tensor x, Tensor wEnc, Tensor bEnc, int k, Tensor? scale)
+    {
+        int n = x.Shape[0], m = wEnc.Shape[0], step = BlockRows(device, m), full = checked(n * k);
+        var counts = scope.Zeros([n + 1], DType.I32);
+        Tensor indices = scope.New([full], DType.I32), values = scope.New([full]);
+        for (var row = 0; row < n; row += step)
+        {
+            var pre = PreActivations(scope, x, row, Math.Min(step, n - row), wEnc, bEnc);
+            if (scale is not null)
+            {
+                var scaled = MultiplyRow.Forward(scope, pre, scale);
+                scope.Release(pre);
+                pre = scaled;
+            }
+
+            TopKSelect.GpuInto(scope, device, pre, k, row, counts, indices, values);
+            scope.Release(pre);
+        }
+
+        var total = SparseFromDense.ScanTotal(device, counts);
+        if (total == full) return new SparseFeatures(m, counts, indices, values);
+        Tensor packedIndices = scope.New([total], DType.I32), packedValues = scope.New([total]);
+        device.Launch(PackKernel, (device.GridFor((long)n * device.GroupSize), device.GroupSize),
+            counts.View<int>(), indices.View<int>(), values.View<float>(), packedIndices.View<int>(), packedValues.View<float>(), n, k);
+        scope.Release(indices);
+        scope.Release(values);
+        return new SparseFeatures(m, counts, packedIndices, packedValues);
+    }
+
+    /// <summary>Copies a block's entries and offsets to their places in the whole.</summary>
+    [GpuKernel]
+    private static void JoinKernel(
+        ArrayView<int> blockOffsets, ArrayView<int> blockIndices, ArrayView<float> blockValues,
+        ArrayView<int> offsets, ArrayView<int> indices, ArrayView<float> values, int firstRow, int firstEntry)
+    {
+        var step = (long)Grid.DimX * Group.DimX;
+        var first = ((long)Grid.IdxX * Group.DimX) + Group.IdxX;
+        for (var i = first; i < blockOffsets.Length; i += step) offsets[firstRow + i] = firstEntry + blockOffsets[i];
+        for (var i = first; i < blockValues.Length; i += step)
+        {
+            indices[firstEntry + i] = blockIndices[i];
+            values[firstEntry + i] = blockValues[i];
+        }
+    }
+
+    /// <summary>Moves rows from room for k entries each to where their offsets say; a group a row.</summary>
+    [GpuKernel]
+    private static void PackKernel(
+        ArrayView<int> offsets, ArrayView<int> roomIndices, ArrayView<float> roomValues, ArrayView<int> indices, ArrayView<float> values, int rows, int k)
+    {
+        for (var r = Grid.IdxX; r < rows; r += Grid.DimX)
+        {
+            var at = offsets[r];
+            var count = offsets[r + 1] - at;
+            for (var e = Group.IdxX; e < count; e += Group.DimX)
+            {
+                indices[at + e] = roomIndices[((long)r * k) + e];
+                values[at + e] = roomValues[((long)r * k) + e];
+            }
+        }
     }
 
     private static Tensor GpuMix(TensorScope scope, Tensor db, Tensor wEnc)
