@@ -19,14 +19,13 @@ public static class DenseFeatures
     public static Tensor Of(TensorScope scope, SparseFeatures f)
     {
         ArgumentNullException.ThrowIfNull(f);
-        var y = scope.Zeros([f.Rows, f.Columns]);
-        if (f.EntryCount > 0)
+        var y = Expand(scope, f.RowOffsets, f.Indices, f.Values, f.Columns);
+        scope.Recorder?.Record(y, [f.Values], dy =>
         {
-            if (scope.Device is CpuDevice cpu) Cpu(cpu, f, y, f.Values, scatter: true);
-            else Gpu((GpuDevice)scope.Device, f, y, f.Values, scatter: true);
-        }
-
-        scope.Recorder?.Record(y, [f.Values], dy => [Gather(scope, f, dy)]);
+            var dv = scope.New([f.EntryCount]);
+            Collect(scope, f.RowOffsets, f.Indices, dy, dv);
+            return [dv];
+        });
         return y;
     }
 
@@ -42,41 +41,66 @@ public static class DenseFeatures
         }
     }
 
-    /// <summary>values[e] = dense[row of e, feature of e].</summary>
+    /// <summary>The dense matrix of some compressed rows.</summary>
     /// <param name="scope">Owns the result.</param>
-    /// <param name="f">The pattern.</param>
-    /// <param name="dense">F32 [n, d_sae].</param>
-    /// <returns>F32 [nnz].</returns>
-    internal static Tensor Gather(TensorScope scope, SparseFeatures f, Tensor dense)
+    /// <param name="offsets">I32 [rows + 1], ascending: where each row's entries start.</param>
+    /// <param name="indices">I32, the entries' columns.</param>
+    /// <param name="values">F32, the entries' values.</param>
+    /// <param name="columns">Width of the result.</param>
+    /// <returns>F32 [rows, columns].</returns>
+    internal static Tensor Expand(TensorScope scope, Tensor offsets, Tensor indices, Tensor values, int columns)
     {
-        var values = scope.New([f.EntryCount]);
-        if (f.EntryCount == 0) return values;
-        if (scope.Device is CpuDevice cpu) Cpu(cpu, f, dense, values, scatter: false);
-        else Gpu((GpuDevice)scope.Device, f, dense, values, scatter: false);
-        return values;
+        var y = scope.New([checked((int)offsets.Count - 1), columns]);
+        if (y.Count == 0) return y;
+        if (scope.Device is CpuDevice cpu)
+        {
+            Cpu(cpu, offsets, indices, y, values, scatter: true);
+        }
+        else
+        {
+            y.Clear();
+            Gpu((GpuDevice)scope.Device, offsets, indices, y, values, scatter: true);
+        }
+
+        return y;
     }
 
-    private static unsafe void Cpu(CpuDevice device, SparseFeatures f, Tensor dense, Tensor values, bool scatter)
+    /// <summary>values[e] = dense[row of e, column of e]: the inverse of <see cref="Expand"/>.</summary>
+    /// <param name="scope">Names the device.</param>
+    /// <param name="offsets">I32 [rows + 1].</param>
+    /// <param name="indices">I32, the entries' columns.</param>
+    /// <param name="dense">F32 [rows, columns].</param>
+    /// <param name="values">F32; receives the values of these rows' entries.</param>
+    internal static void Collect(TensorScope scope, Tensor offsets, Tensor indices, Tensor dense, Tensor values)
     {
-        int* offsets = f.RowOffsets.I32, indices = f.Indices.I32;
+        if (dense.Count == 0 || values.Count == 0) return;
+        if (scope.Device is CpuDevice cpu) Cpu(cpu, offsets, indices, dense, values, scatter: false);
+        else Gpu((GpuDevice)scope.Device, offsets, indices, dense, values, scatter: false);
+    }
+
+    private static unsafe void Cpu(CpuDevice device, Tensor offsets, Tensor indices, Tensor dense, Tensor values, bool scatter)
+    {
+        int* start = offsets.I32, index = indices.I32;
         float* d = dense.F32, v = values.F32;
-        device.Pool.ForRange(f.Rows, PieceRows, (from, to) =>
+        var columns = dense.Shape[1];
+        device.Pool.ForRange(dense.Shape[0], PieceRows, (from, to) =>
         {
             for (var r = from; r < to; r++)
             {
-                var row = d + (r * f.Columns);
-                for (var e = offsets[r]; e < offsets[r + 1]; e++)
+                var row = d + (r * columns);
+                if (scatter) new Span<float>(row, columns).Clear();
+                for (var e = start[r]; e < start[r + 1]; e++)
                 {
-                    if (scatter) row[indices[e]] = v[e];
-                    else v[e] = row[indices[e]];
+                    if (scatter) row[index[e]] = v[e];
+                    else v[e] = row[index[e]];
                 }
             }
         });
     }
 
-    private static void Gpu(GpuDevice device, SparseFeatures f, Tensor dense, Tensor values, bool scatter) =>
-        device.Launch(GpuKernel, (device.IsCuda ? f.Rows : 2, device.GroupSize),
-            f.RowOffsets.View<int>(), f.Indices.View<int>(), dense.View<float>(), values.View<float>(), f.Rows, f.Columns, scatter ? 1 : 0);
+    private static void Gpu(GpuDevice device, Tensor offsets, Tensor indices, Tensor dense, Tensor values, bool scatter) =>
+        device.Launch(GpuKernel, (device.IsCuda ? dense.Shape[0] : Math.Min(2, dense.Shape[0]), device.GroupSize),
+            offsets.View<int>(), indices.View<int>(), dense.View<float>(), values.View<float>(), dense.Shape[0], dense.Shape[1], scatter ? 1 : 0);
 
     /// <summary>A group a row.</summary>
     [GpuKernel]

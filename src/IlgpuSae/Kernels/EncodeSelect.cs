@@ -23,7 +23,7 @@ public static partial class EncodeSelect
     /// <returns>The positive activations [n, d_sae]; differentiable in x, W_enc, b_enc and center.</returns>
     /// <exception cref="ShapeException">The sizes do not fit.</exception>
     public static SparseFeatures Relu(TensorScope scope, Tensor x, Tensor wEnc, Tensor bEnc, Tensor? center = null) =>
-        Run(scope, x, wEnc, bEnc, center, 0, null);
+        Run(scope, x, wEnc, bEnc, center, 0, null, DenseFallback.Density);
 
     /// <summary>The k largest pre-activations of each row, of which the positive ones are stored.</summary>
     /// <param name="scope">Owns the result.</param>
@@ -46,7 +46,7 @@ public static partial class EncodeSelect
         TopKSelect.CheckK(k, wEnc.Shape[0]);
         if (columnScale is not null && columnScale.Count != wEnc.Shape[0])
             throw new ShapeException($"encode: {columnScale.Shape} column factors for W_enc {wEnc.Shape}");
-        return Run(scope, x, wEnc, bEnc, center, k, columnScale);
+        return Run(scope, x, wEnc, bEnc, center, k, columnScale, DenseFallback.Density);
     }
 
     /// <summary>The dense activations.</summary>
@@ -92,15 +92,13 @@ public static partial class EncodeSelect
                 new([n, din], Differentiable: n < 40), new([dsae, din], Differentiable: n < 40), new([dsae], Differentiable: n < 40),
                 new([din], centred ? Fill.Normal : Fill.Zero, Differentiable: centred && n < 40), new([dsae], Fill.Positive),
             ];
-            yield return new KernelCase($"{name}, [{n}, {din}] to {dsae}, scale {scaled}, center {centred}", inputs,
-                (scope, t) =>
-                {
-                    var center = centred ? t[3] : null;
-                    var f = k == 0 ? Relu(scope, t[0], t[1], t[2], center) : TopK(scope, t[0], t[1], t[2], k, scaled ? t[4] : null, center);
-                    return [DenseFeatures.Of(scope, f)];
-                },
-                x => [Reference((n, din, dsae), x[0], x[1], x[2], centred ? x[3] : null, scaled ? x[4] : null, k)])
-            { OnIlgpuCpu = small };
+            foreach (var denseFrom in new[] { 0.0, 2.0 })
+            {
+                yield return new KernelCase($"{name}, [{n}, {din}] to {dsae}, scale {scaled}, center {centred}, dense from {denseFrom}", inputs,
+                    (scope, t) => [DenseFeatures.Of(scope, Run(scope, t[0], t[1], t[2], centred ? t[3] : null, k, scaled ? t[4] : null, denseFrom))],
+                    x => [Reference((n, din, dsae), x[0], x[1], x[2], centred ? x[3] : null, scaled ? x[4] : null, k)])
+                { OnIlgpuCpu = small };
+            }
         }
 
         foreach (var k in new[] { 0, 2 })
@@ -120,7 +118,8 @@ public static partial class EncodeSelect
         }
     }
 
-    private static SparseFeatures Run(TensorScope scope, Tensor x, Tensor wEnc, Tensor bEnc, Tensor? center, int k, Tensor? scale)
+    private static SparseFeatures Run(
+        TensorScope scope, Tensor x, Tensor wEnc, Tensor bEnc, Tensor? center, int k, Tensor? scale, double denseFrom)
     {
         ArgumentNullException.ThrowIfNull(scope);
         if (x.Shape.Rank != 2 || wEnc.Shape.Rank != 2 || x.Shape[1] != wEnc.Shape[1])
@@ -139,7 +138,7 @@ public static partial class EncodeSelect
             if (recorder is null) return f;
             var wanted = (X: recorder.Tracks(x), W: recorder.Tracks(wEnc), B: recorder.Tracks(bEnc), Center: center is not null && recorder.Tracks(center));
             recorder.Record(f.Values, center is null ? [x, wEnc, bEnc] : [x, wEnc, bEnc, center],
-                dv => Backward(scope, f, centred, wEnc, scale, dv, wanted));
+                dv => Backward(scope, f, centred, wEnc, scale, dv, wanted, denseFrom));
             return f;
         }
         finally
@@ -150,25 +149,20 @@ public static partial class EncodeSelect
 
     private static Tensor?[] Backward(
         TensorScope scope, SparseFeatures f, Tensor centred, Tensor wEnc, Tensor? scale, Tensor dValues,
-        (bool X, bool W, bool B, bool Center) wanted)
+        (bool X, bool W, bool B, bool Center) wanted, double denseFrom)
     {
         var g = f.With(dValues);
         if (scale is not null) g = SparseScale.Columns(scope, g, scale);
-        Tensor? dw = wanted.W ? scope.New(wEnc.Shape) : null, db = null, dCenter = null;
+        Tensor? dw = null, db = null, dCenter = null;
         if (wanted.W || wanted.B || wanted.Center)
         {
             var columns = SparseTranspose.Of(scope, g);
             f.ByColumn = columns;
             db = SumByFeature.Of(scope, columns, g.Values);
-            if (dw is not null && dw.Count > 0)
-            {
-                if (scope.Device is CpuDevice cpu) SparseDecode.CpuGatherByFeature(cpu, columns, g.Values, centred, dw);
-                else SparseDecode.GpuGatherByFeature((GpuDevice)scope.Device, g, columns, g.Values, centred, dw);
-            }
-
+            if (wanted.W) dw = SparseDecode.GatherByFeature(scope, f, columns, g.Values, centred, denseFrom);
             if (wanted.Center) dCenter = scope.Device is CpuDevice device ? CpuMix(scope, device, db, wEnc) : GpuMix(scope, db, wEnc);
         }
 
-        return [wanted.X ? SparseDecode.Forward(scope, g, wEnc) : null, dw, db, dCenter];
+        return [wanted.X ? SparseDecode.Forward(scope, g, wEnc, null, denseFrom) : null, dw, db, dCenter];
     }
 }

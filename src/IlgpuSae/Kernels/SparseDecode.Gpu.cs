@@ -27,7 +27,7 @@ public static partial class SparseDecode
     }
 
     /// <summary>y[c] = sum over the entries of feature c, in row order, of factor * x[row].</summary>
-    internal static void GpuGatherByFeature(GpuDevice device, SparseFeatures f, SparseColumns columns, Tensor factors, Tensor x, Tensor y) =>
+    private static void GpuGatherByFeature(GpuDevice device, SparseFeatures f, SparseColumns columns, Tensor factors, Tensor x, Tensor y) =>
         device.Launch(GatherKernel, (device.IsCuda ? f.Columns : Math.Min(f.Columns, 2), device.GroupSize),
             columns.ColumnOffsets.View<int>(), columns.RowIndices.View<int>(), columns.Entries.View<int>(), factors.View<float>(),
             x.View<float>(), y.View<float>(), f.Columns, y.Shape[1]);
