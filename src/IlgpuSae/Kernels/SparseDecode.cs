@@ -15,10 +15,10 @@ public static partial class SparseDecode
     private const int PieceFeatures = 16;
 
     /// <summary>Density from which neighbouring rows share enough features to go through W_dec in chunks.</summary>
-    private const double SharedDensity = 0.01;
+    private const double SharedDensity = 0.03;
 
-    /// <summary>Floats of such a chunk: 256 KB.</summary>
-    private const int SharedWeights = 64 << 10;
+    /// <summary>Floats of such a chunk: 512 KB.</summary>
+    private const int SharedWeights = 128 << 10;
 
     /// <summary>Elements (64 MB) from which a gradient is written past the caches, which could not hold it anyway.</summary>
     private const long PastCaches = 16 << 20;
