@@ -190,6 +190,18 @@ public sealed class Tensor : IDisposable
         return _buffer.View.SubView(_offsetBytes, Bytes);
     }
 
+    /// <summary>Copies bytes in as they are, for element types the host has no type for (bf16).</summary>
+    /// <param name="bytes">The bytes.</param>
+    /// <param name="offset">Byte of the tensor at which they begin.</param>
+    /// <exception cref="ShapeException">They reach beyond the tensor.</exception>
+    internal void CopyFromBytes(ReadOnlySpan<byte> bytes, long offset = 0)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        if (offset < 0 || offset > Bytes - bytes.Length)
+            throw new ShapeException($"copy: {bytes.Length} bytes at {offset} do not lie in {Type} {Shape}");
+        Device.Upload(bytes, _buffer, _offsetBytes + offset);
+    }
+
     private nint Address(DType type) => Type == type
         ? HostAddress
         : throw new ShapeException($"a {Type} tensor was used as {type}");
