@@ -165,6 +165,11 @@ public sealed class JsonConfig
     /// <exception cref="InvalidFileException">Of another type.</exception>
     public JsonConfig? GetObjectOrNull(string key) => Has(key) ? GetObject(key) : null;
 
+    /// <summary>An object that is an element of a list, for reading with the same errors.</summary>
+    /// <param name="key">The list's key.</param>
+    /// <param name="element">The element, an object.</param>
+    internal JsonConfig Entry(string key, JsonElement element) => new(Path, _json, element, [.. _keys, key, "[]"]);
+
     /// <summary>An error about a key whose value has the right type but cannot be used.</summary>
     /// <param name="key">The key.</param>
     /// <param name="problem">What is wrong, and what to do.</param>
