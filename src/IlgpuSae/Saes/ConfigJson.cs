@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
+using System.Text.Json.Serialization.Metadata;
 
 namespace IlgpuSae.Saes;
 
@@ -66,8 +67,19 @@ public static class ConfigJson
             Converters = { new JsonStringEnumConverter(JsonNamingPolicy.SnakeCaseLower, allowIntegerValues: false) },
             UnmappedMemberHandling = unknown,
             WriteIndented = true,
+            TypeInfoResolver = new DefaultJsonTypeInfoResolver { Modifiers = { WithoutDerived } },
         };
-        options.MakeReadOnly(populateMissingResolver: true);
+        options.MakeReadOnly();
         return options;
+    }
+
+    /// <summary>
+    /// Leaves out what an SAE's settings compute. Attributes would not do: an override does not inherit them here.
+    /// </summary>
+    private static void WithoutDerived(JsonTypeInfo info)
+    {
+        if (!info.Type.IsSubclassOf(typeof(SaeConfig))) return;
+        for (var i = info.Properties.Count - 1; i >= 0; i--)
+            if (info.Properties[i].Set is null) info.Properties.RemoveAt(i);
     }
 }

@@ -1,0 +1,39 @@
+using IlgpuSae.Saes.Formats;
+using IlgpuSae.Tensors;
+using IlgpuSae.Testing;
+using IlgpuSae.Training;
+using Xunit;
+
+namespace IlgpuSae.GpuTests.Saes;
+
+/// <summary>SAELens' numbers on ILGPU's CPU accelerator: encode, decode, and the first training steps.</summary>
+public sealed class SaeGoldenGpuTests
+{
+    [Theory]
+    [InlineData("standard_layer_norm")]
+    [InlineData("topk_rescale_decnorm")]
+    public void An_SAE_from_a_folder_computes_what_SAELens_computes(string name)
+    {
+        var golden = Golden.Open("sae", name);
+        using var device = Device.Open("ilgpu-cpu");
+        using var sae = SaeLensFolder.Load(golden.PathOf("sae"), device);
+        SaeGolden.Check(golden, sae, "expected.safetensors");
+    }
+
+    [Theory]
+    [InlineData("standard_l1_warmup")]
+    [InlineData("topk_dead")]
+    public void Five_steps_are_those_SAELens_made(string name)
+    {
+        using var device = Device.Open("ilgpu-cpu");
+        using var run = new TrainingGolden(name, device);
+        using var stop = new CancellationTokenSource();
+        run.Trainer.Progress = p =>
+        {
+            run.CheckStep(p.Metrics);
+            if (p.Metrics.Step == 4) stop.Cancel();
+        };
+        var report = run.Trainer.Train(stop.Token);
+        Assert.Equal((TrainingEnd.Cancelled, 5L), (report.End, report.Steps));
+    }
+}
