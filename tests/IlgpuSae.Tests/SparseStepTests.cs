@@ -28,7 +28,8 @@ public sealed class SparseStepTests
     [Fact]
     public void A_step_asks_the_system_for_no_memory_after_the_first()
     {
-        using var device = new CpuDevice(2);
+        // With more threads, how many hold scratch at once depends on how the system schedules them.
+        using var device = new CpuDevice(1);
         using var weights = new TensorScope(device);
         var state = new State(weights);
         state.Step(device, topK: true, 1);

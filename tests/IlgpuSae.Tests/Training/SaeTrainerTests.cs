@@ -70,7 +70,8 @@ public sealed class SaeTrainerTests : IDisposable
     [Fact]
     public void After_its_first_steps_training_asks_the_system_for_no_memory()
     {
-        using var device = new CpuDevice(2);
+        // With more threads, how many hold scratch at once depends on how the system schedules them.
+        using var device = new CpuDevice(1);
         using var rows = Rows(device, 640, 24);
         // Without dead features every step's tensors have the sizes of the first's.
         using var sae = NewSae("topk", device);
