@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Buffers.Binary;
+using System.Numerics;
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 
@@ -46,7 +47,7 @@ public sealed class SafetensorsFile : ISafetensors
     /// <exception cref="InvalidFileException">There is none of that name.</exception>
     public SafetensorsEntry this[string name] => _byName.TryGetValue(name, out var entry)
         ? entry
-        : throw new InvalidFileException(Path, $"has no tensor {Say.Quote(name)}; it has {Say.Some(Names, name)}");
+        : throw Missing(name);
 
     /// <summary>Opens a file and checks everything its header claims.</summary>
     /// <param name="path">The file.</param>
@@ -119,7 +120,15 @@ public sealed class SafetensorsFile : ISafetensors
             SafetensorsType.BF16 => static (bytes, values) =>
             {
                 var halves = MemoryMarshal.Cast<byte, ushort>(bytes);
-                for (var i = 0; i < values.Length; i++) values[i] = BitConverter.UInt32BitsToSingle((uint)halves[i] << 16);
+                var i = 0;
+                for (; i <= values.Length - Vector<ushort>.Count; i += Vector<ushort>.Count)
+                {
+                    Vector.Widen(new Vector<ushort>(halves[i..]), out var low, out var high);
+                    Vector.AsVectorSingle(low << 16).CopyTo(values[i..]);
+                    Vector.AsVectorSingle(high << 16).CopyTo(values[(i + Vector<uint>.Count)..]);
+                }
+
+                for (; i < values.Length; i++) values[i] = BitConverter.UInt32BitsToSingle((uint)halves[i] << 16);
             }
             ,
             _ => static (bytes, values) =>
@@ -167,12 +176,12 @@ public sealed class SafetensorsFile : ISafetensors
     internal int ArrayLength(string name)
     {
         var count = this[name].Count;
-        return count <= Array.MaxLength / sizeof(long) ? (int)count : throw new InvalidFileException(Path, $"tensor {Say.Quote(name)} has {count} elements, too many for one array; read it in parts");
+        return count <= Array.MaxLength ? (int)count : throw new InvalidFileException(Path, $"tensor {Say.Quote(name)} has {count} elements, too many for one array; read it in parts");
     }
 
     private delegate void Convert<T>(ReadOnlySpan<byte> bytes, Span<T> values);
 
-    private static Convert<long> Widen<T>() where T : unmanaged, System.Numerics.IBinaryInteger<T> => static (bytes, values) =>
+    private static Convert<long> Widen<T>() where T : unmanaged, IBinaryInteger<T> => static (bytes, values) =>
     {
         var narrow = MemoryMarshal.Cast<byte, T>(bytes);
         for (var i = 0; i < values.Length; i++) values[i] = long.CreateTruncating(narrow[i]);

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Text;
 using IlgpuSae.Files;
+using IlgpuSae.Testing;
 using Xunit;
 
 namespace IlgpuSae.Tests.Files;
@@ -74,6 +75,38 @@ public sealed class SafetensorsTests : IDisposable
         file.ReadFloat32("f16", part, firstElement: 1);
         Assert.Equal(float.NegativeInfinity, part[0]);
         Assert.Throws<ArgumentOutOfRangeException>(() => file.ReadFloat32("f16", part, firstElement: 2));
+    }
+
+    [Fact]
+    public void Files_of_the_python_library_are_rewritten_byte_for_byte()
+    {
+        var files = Directory.GetFiles(Golden.FolderOf(), "*.safetensors", SearchOption.AllDirectories);
+        Assert.NotEmpty(files);
+        foreach (var path in files)
+        {
+            using var file = SafetensorsFile.Open(path);
+            var w = new SafetensorsWriter();
+            foreach (var (key, value) in file.Metadata) w.Metadata[key] = value;
+            foreach (var t in file.Tensors.Reverse())
+            {
+                var bytes = new byte[t.Bytes];
+                file.ReadBytes(t.Name, bytes);
+                w.Add(t.Name, t.Type, t.Shape, s => s.Write(bytes));
+            }
+
+            w.Save(_folder["again"]);
+            Assert.True(File.ReadAllBytes(path).AsSpan().SequenceEqual(File.ReadAllBytes(_folder["again"])), path);
+        }
+    }
+
+    [Fact]
+    public void BFloat16_widens_exactly_at_every_length()
+    {
+        // All 65,536 values and odd lengths: the vectorised part and its rest.
+        var bits = Enumerable.Range(0, 65536 + 7).Select(i => (ushort)i).ToArray();
+        new SafetensorsWriter().Add("x", SafetensorsType.BF16, [bits.Length], s => s.Write(System.Runtime.InteropServices.MemoryMarshal.AsBytes<ushort>(bits))).Save(_folder["x"]);
+        using var file = SafetensorsFile.Open(_folder["x"]);
+        Assert.Equal(bits.Select(b => (uint)b << 16), file.ReadFloat32("x").Select(BitConverter.SingleToUInt32Bits));
     }
 
     [Fact]
