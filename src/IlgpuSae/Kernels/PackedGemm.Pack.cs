@@ -110,7 +110,7 @@ internal static unsafe partial class PackedGemm
     {
         if (x.Type == DType.F32)
         {
-            Transpose((float*)x.Data + (first * x.Stride), x.Stride, count, width, k, target);
+            Transpose((float*)x.Data + (first * x.Stride), x.Stride, count, width, k, target, fromMemory: true);
             return;
         }
 
@@ -121,27 +121,43 @@ internal static unsafe partial class PackedGemm
             var steps = Math.Min(WidenSteps, k - s);
             for (var r = 0; r < count; r++)
                 Widen((byte*)x.Data + ((((first + r) * x.Stride) + s) * size), x.Type, wide + (r * WidenSteps), steps);
-            Transpose(wide, WidenSteps, count, width, steps, target + ((long)s * width));
+            Transpose(wide, WidenSteps, count, width, steps, target + ((long)s * width), fromMemory: false);
         }
     }
 
     /// <summary>target[s, r] = source[r, s] for r below <paramref name="rows"/>, 0 up to <paramref name="width"/>.</summary>
     [SkipLocalsInit]
-    private static void Transpose(float* source, long stride, int rows, int width, int steps, float* target)
+    private static void Transpose(float* source, long stride, int rows, int width, int steps, float* target, bool fromMemory)
     {
         var s = 0;
         if (Avx.IsSupported && width <= WidestPanel)
         {
+            // Where the width is no multiple of 8, a store runs into the next step's first floats: those are written
+            // afterwards, so groups of rows go from the last to the first, and the panel's end goes through a spill.
+            var ragged = width % 8 != 0;
+            for (; s + 16 < steps || (!ragged && s + 16 == steps); s += 16)
+            {
+                // Sixteen steps are the cache lines of the rows read: strides may be such that few rows fit in L1. The next
+                // panel's are asked for: hardware prefetchers lose the many short streams.
+                var to = target + ((long)s * width);
+                for (var g = (width - 1) / 8 * 8; g >= 0; g -= 8)
+                {
+                    var from = source + (g * stride) + s;
+                    if (Sse.IsSupported && fromMemory)
+                        for (var r = 0; r < Math.Min(8, width - g); r++) Sse.Prefetch1(from + ((width + r) * stride));
+                    Transpose8(from, stride, rows - g, to + g, width);
+                    Transpose8(from + 8, stride, rows - g, to + (8 * width) + g, width);
+                }
+            }
+
             var spill = stackalloc float[(8 * WidestPanel) + 8];
             for (; s + 8 <= steps; s += 8)
             {
-                // Where the width is no multiple of 8, a store runs into the next step's first floats: those are
-                // written afterwards, so groups go from the last to the first and the panel's end has a spill.
                 var to = target + ((long)s * width);
-                var exact = width % 8 != 0 && s + 8 >= steps;
+                var exact = ragged && s + 8 >= steps;
                 var block = exact ? spill : to;
                 for (var g = (width - 1) / 8 * 8; g >= 0; g -= 8)
-                    Transpose8(source + (g * stride) + s, stride, Math.Clamp(rows - g, 0, 8), block + g, width);
+                    Transpose8(source + (g * stride) + s, stride, rows - g, block + g, width);
                 if (exact) Buffer.MemoryCopy(spill, to, 8L * width * sizeof(float), 8L * width * sizeof(float));
             }
         }
@@ -158,24 +174,42 @@ internal static unsafe partial class PackedGemm
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Transpose8(float* s, long stride, int rows, float* d, int width)
     {
-        var zero = Vector256<float>.Zero;
-        var r0 = rows > 0 ? Vector256.Load(s) : zero;
-        var r1 = rows > 1 ? Vector256.Load(s + stride) : zero;
-        var r2 = rows > 2 ? Vector256.Load(s + (2 * stride)) : zero;
-        var r3 = rows > 3 ? Vector256.Load(s + (3 * stride)) : zero;
-        var r4 = rows > 4 ? Vector256.Load(s + (4 * stride)) : zero;
-        var r5 = rows > 5 ? Vector256.Load(s + (5 * stride)) : zero;
-        var r6 = rows > 6 ? Vector256.Load(s + (6 * stride)) : zero;
-        var r7 = rows > 7 ? Vector256.Load(s + (7 * stride)) : zero;
+        Vector256<float> r0, r1, r2, r3, r4, r5, r6, r7;
+        if (rows >= 8)
+        {
+            r0 = Vector256.Load(s);
+            r1 = Vector256.Load(s + stride);
+            r2 = Vector256.Load(s + (2 * stride));
+            r3 = Vector256.Load(s + (3 * stride));
+            s += 4 * stride;
+            r4 = Vector256.Load(s);
+            r5 = Vector256.Load(s + stride);
+            r6 = Vector256.Load(s + (2 * stride));
+            r7 = Vector256.Load(s + (3 * stride));
+        }
+        else
+        {
+            var zero = Vector256<float>.Zero;
+            r0 = rows > 0 ? Vector256.Load(s) : zero;
+            r1 = rows > 1 ? Vector256.Load(s + stride) : zero;
+            r2 = rows > 2 ? Vector256.Load(s + (2 * stride)) : zero;
+            r3 = rows > 3 ? Vector256.Load(s + (3 * stride)) : zero;
+            r4 = rows > 4 ? Vector256.Load(s + (4 * stride)) : zero;
+            r5 = rows > 5 ? Vector256.Load(s + (5 * stride)) : zero;
+            r6 = rows > 6 ? Vector256.Load(s + (6 * stride)) : zero;
+            r7 = zero;
+        }
+
         Transpose8(ref r0, ref r1, ref r2, ref r3, ref r4, ref r5, ref r6, ref r7);
         r0.Store(d);
         r1.Store(d + width);
         r2.Store(d + (2 * width));
         r3.Store(d + (3 * width));
-        r4.Store(d + (4 * width));
-        r5.Store(d + (5 * width));
-        r6.Store(d + (6 * width));
-        r7.Store(d + (7 * width));
+        d += 4 * width;
+        r4.Store(d);
+        r5.Store(d + width);
+        r6.Store(d + (2 * width));
+        r7.Store(d + (3 * width));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -222,41 +256,13 @@ internal static unsafe partial class PackedGemm
         }
         else if (type == DType.BF16)
         {
-            var s = (ushort*)source;
-            for (; i + 8 <= count; i += 8)
-            {
-                var (low, high) = Vector128.Widen(Vector128.Load(s + i));
-                (low << 16).AsSingle().Store(target + i);
-                (high << 16).AsSingle().Store(target + i + 4);
-            }
-
-            for (; i < count; i++) target[i] = BitConverter.UInt32BitsToSingle((uint)s[i] << 16);
+            for (; i + 8 <= count; i += 8) LoadBF16.Eight(source, i).Store(target + i);
+            for (; i < count; i++) target[i] = LoadBF16.One(source, i);
         }
         else
         {
-            var s = (ushort*)source;
-            for (; i + 8 <= count; i += 8)
-            {
-                var (low, high) = Vector128.Widen(Vector128.Load(s + i));
-                WidenHalf(low).Store(target + i);
-                WidenHalf(high).Store(target + i + 4);
-            }
-
-            for (; i < count; i++) target[i] = (float)((Half*)source)[i];
+            for (; i + 8 <= count; i += 8) LoadF16.Eight(source, i).Store(target + i);
+            for (; i < count; i++) target[i] = LoadF16.One(source, i);
         }
-    }
-
-    /// <summary>
-    /// Half to single: exponent and mantissa shifted into place as a number 2^-112 too small, multiplied by 2^112,
-    /// which also normalises subnormal halves; infinities and NaNs get the largest exponent.
-    /// </summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector128<float> WidenHalf(Vector128<uint> h)
-    {
-        var magnitude = (h & Vector128.Create(0x7FFFu)) << 13;
-        var value = (magnitude.AsSingle() * Vector128.Create(5.192296858534828e33f)).AsUInt32();
-        var special = Vector128.GreaterThanOrEqual(magnitude, Vector128.Create(0x7C00u << 13));
-        value |= special & Vector128.Create(0x7F800000u);
-        return (value | ((h & Vector128.Create(0x8000u)) << 16)).AsSingle();
     }
 }

@@ -78,6 +78,7 @@ internal static unsafe partial class PackedGemm
 
             // Pieces are halved until every thread has several, as long as they are worth a thread.
             var few = m <= 4 * mr;
+            if (few) group = Math.Min(group, Math.Max(1, (PieceFloats / k) / nr) * nr);
             var rowsAlone = !few && oneChunk && (m > super || (long)m * n * k < SharedWork);
             var wanted = device.Threads * 4L;
             long Count() => (few ? 1L : Pieces(Math.Min(super, m), block)) * (rowsAlone ? 1L : Pieces(Math.Min(chunk, n), group));

@@ -95,6 +95,9 @@ internal static unsafe partial class PackedGemm
     /// <summary>Longest product that is packed whole along k.</summary>
     private const int LongestStage = 4096;
 
+    /// <summary>Floats of b that a piece packs for itself: 256 KB, read back from L2.</summary>
+    private const int PieceFloats = 64 << 10;
+
     /// <summary>Floats of the packed super-block of a: 16 MB.</summary>
     private const long PackedAFloats = 4 << 20;
 
