@@ -1,7 +1,10 @@
-"""Rewrites a shared library's need of GLIBCXX_3.4.32 into one of 3.4.30: usage: lower-glibcxx.py SOURCE TARGET
+"""Rewrites a shared library's need of GLIBCXX_3.4.32 into one of 3.4.30: usage: lower-glibcxx.py FILE
+
+A file that does not need it is left as it is.
 
 The name of the version lies in .dynstr, its ELF hash in .gnu.version_r; both have the length of what replaces them.
 """
+import os
 import struct
 import sys
 
@@ -26,8 +29,8 @@ def sections(data):
         yield kind, flags, start, size
 
 
-source, target = sys.argv[1:]
-data = bytearray(open(source, "rb").read())
+path, = sys.argv[1:]
+data = bytearray(open(path, "rb").read())
 names = hashes = 0
 for kind, flags, start, size in sections(data):
     if kind == SHT_STRTAB and flags & SHF_ALLOC:
@@ -40,6 +43,9 @@ for kind, flags, start, size in sections(data):
             if data[at:at + 4] == elf_hash(OLD):
                 data[at:at + 4] = elf_hash(NEW)
                 hashes += 1
-if (names, hashes) != (1, 1):
-    sys.exit(f"{source}: {names} names and {hashes} hashes of {OLD} found, 1 and 1 expected")
-open(target, "wb").write(data)
+if names != hashes or names > 1:
+    sys.exit(f"{path}: {names} names and {hashes} hashes of {OLD} found, as many and at most 1 expected")
+if names == 1:
+    with open(path + ".lowered", "wb") as lowered:
+        lowered.write(data)
+    os.replace(path + ".lowered", path)

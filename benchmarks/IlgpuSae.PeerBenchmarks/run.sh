@@ -8,11 +8,7 @@ dotnet build -c Release -v q -nologo
 out=bin/Release/net10.0/linux-x64
 libstdcxx=$(ldconfig -p | awk '/libstdc\+\+\.so\.6 .*x86-64/ { print $NF }')
 if ! grep -q GLIBCXX_3.4.32 "$libstdcxx"; then
-  find "$out" -name libLibTorchSharp.so | while read -r library; do
-    grep -q GLIBCXX_3.4.32 "$library" || continue
-    python3 lower-glibcxx.py "$library" "$library.lowered"
-    mv "$library.lowered" "$library"
-  done
+  find "$out" -name libLibTorchSharp.so -exec python3 lower-glibcxx.py {} \;
   cc -shared -fPIC -O1 -o "$out/libiosinit.so" ios-init-shim.c
   export LD_PRELOAD="$PWD/$out/libiosinit.so:$libstdcxx"
 fi
