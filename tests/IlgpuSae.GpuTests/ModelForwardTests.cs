@@ -1,4 +1,3 @@
-using IlgpuSae.Tensors;
 using IlgpuSae.Testing;
 using Xunit;
 
@@ -12,7 +11,7 @@ public sealed class ModelForwardTests
     [InlineData("llama_gqa")]
     public void Every_hook_and_the_logits_are_those_of_TransformerLens(string name)
     {
-        using var device = Device.Open("ilgpu-cpu");
+        using var device = TestDevice.Open();
         ModelChecks.EveryHook(Golden.Open("lm", name), device, maxRows: 1);
     }
 }
