@@ -15,7 +15,8 @@ public static partial class Attention
     private static unsafe void CpuForward(CpuDevice device, HeadShape s, Tensor q, Tensor k, Tensor v, Tensor z, ScoreRule rule)
     {
         if (z.Count == 0) return;
-        var width = (s.Keys + 15L) / 16 * 16;
+        // 16 more than needed: rows a power of two apart would share their places in the cache.
+        var width = ((s.Keys + 15L) / 16 * 16) + 16;
         var rows = s.Queries * s.Group;
         var block = BlockRows(width, rows);
         long keyScratch = AttentionTiles.KeyScratch(s.Width), valueScratch = AttentionTiles.ValueScratch(s.Width);

@@ -48,6 +48,9 @@ internal static unsafe class AttentionTiles
     /// <summary>Values packed at a time: a column strip of them stays in the first-level cache.</summary>
     internal const int ValueBlock = 128;
 
+    /// <summary>Rows between a prefetch and the use.</summary>
+    private const int PrefetchRows = 8;
+
     /// <summary>Floats of scratch that <see cref="Scores"/> needs.</summary>
     internal static long KeyScratch(int d) => (long)Width * d;
 
@@ -68,6 +71,7 @@ internal static unsafe class AttentionTiles
         for (var j = j0; j < j1; j += Width)
         {
             PackKeys(k, j, Math.Min(Width, keys - j), d, scratch);
+            if (j + Width < j1) Prefetch(k, j + Width, Math.Min(Width, keys - j - Width), d);
             for (var r = r0; r < r1; r += Height)
             {
                 var n = Math.Min(Height, r1 - r);
@@ -112,22 +116,30 @@ internal static unsafe class AttentionTiles
     internal static void Accumulate(StridedRows p, int first, int r0, int r1, float* packed, int n, int d, StridedRows target, bool add)
     {
         var rows = stackalloc float*[Height];
-        var targets = stackalloc float*[Height];
+        var tile = stackalloc float[Height * Width];
         for (var c = 0; c < d; c += Width)
         {
             var strip = packed + ((long)c * ValueBlock);
             for (var r = r0; r < r1; r += Height)
             {
                 var height = Math.Min(Height, r1 - r);
+                for (var i = 0; i < Height; i++) rows[i] = p[r + Math.Min(i, height - 1)] + first;
+                // The tile's sums pass through memory before and after: a call between would cost them their registers.
                 for (var i = 0; i < Height; i++)
                 {
-                    var row = r + Math.Min(i, height - 1);
-                    rows[i] = p[row] + first;
-                    targets[i] = target[row] + c;
+                    var begun = add && i < height ? target[r + i] + c : null;
+                    (begun == null ? default : Lanes.Load(begun, d - c)).Store(tile + (i * Width));
+                    (begun == null || d - c <= 8 ? default : Lanes.Load(begun + 8, d - c - 8)).Store(tile + (i * Width) + 8);
                 }
 
-                if (height == 1) MixOne(rows[0], strip, n, targets[0], d - c, add);
-                else MixTile(rows, strip, n, targets, d - c, add);
+                if (height == 1) MixOne(rows[0], strip, n, tile);
+                else MixTile(rows, strip, n, tile);
+                for (var i = 0; i < height; i++)
+                {
+                    var end = target[r + i] + c;
+                    Lanes.Store(Vector256.Load(tile + (i * Width)), end, d - c);
+                    if (d - c > 8) Lanes.Store(Vector256.Load(tile + (i * Width) + 8), end + 8, d - c - 8);
+                }
             }
         }
     }
@@ -137,6 +149,7 @@ internal static unsafe class AttentionTiles
     {
         for (var j = 0; j < n; j++)
         {
+            if (j + PrefetchRows < n) Prefetch(v, first + j + PrefetchRows, 1, d);
             var source = v[first + j];
             for (var c = 0; c < d; c += Width)
             {
@@ -144,6 +157,21 @@ internal static unsafe class AttentionTiles
                 Lanes.Load(source + c, d - c).Store(target);
                 (d - c > 8 ? Lanes.Load(source + c + 8, d - c - 8) : Vector256<float>.Zero).Store(target + 8);
             }
+        }
+    }
+
+    /// <summary>
+    /// Asks for rows ahead of their use: heads lie interleaved, so each row is in another page, where the processor's
+    /// own prefetcher does not follow.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch(StridedRows rows, int first, int n, int d)
+    {
+        if (!Sse.IsSupported) return;
+        for (var i = 0; i < n; i++)
+        {
+            var row = rows[first + i];
+            for (var c = 0; c < d; c += 16) Sse.Prefetch0(row + c);
         }
     }
 
@@ -246,20 +274,11 @@ internal static unsafe class AttentionTiles
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void MixTile(float** rows, float* strip, int n, float** targets, int width, bool add)
+    private static void MixTile(float** rows, float* strip, int n, float* tile)
     {
-        Vector256<float> a0 = default, b0 = default, a1 = default, b1 = default, a2 = default, b2 = default;
-        Vector256<float> a3 = default, b3 = default, a4 = default, b4 = default, a5 = default, b5 = default;
-        if (add)
-        {
-            Resume(targets[0], width, out a0, out b0);
-            Resume(targets[1], width, out a1, out b1);
-            Resume(targets[2], width, out a2, out b2);
-            Resume(targets[3], width, out a3, out b3);
-            Resume(targets[4], width, out a4, out b4);
-            Resume(targets[5], width, out a5, out b5);
-        }
-
+        Vector256<float> a0 = Vector256.Load(tile), b0 = Vector256.Load(tile + 8), a1 = Vector256.Load(tile + 16), b1 = Vector256.Load(tile + 24);
+        Vector256<float> a2 = Vector256.Load(tile + 32), b2 = Vector256.Load(tile + 40), a3 = Vector256.Load(tile + 48), b3 = Vector256.Load(tile + 56);
+        Vector256<float> a4 = Vector256.Load(tile + 64), b4 = Vector256.Load(tile + 72), a5 = Vector256.Load(tile + 80), b5 = Vector256.Load(tile + 88);
         float* p0 = rows[0], p1 = rows[1], p2 = rows[2], p3 = rows[3], p4 = rows[4], p5 = rows[5];
         for (long j = 0; j < n; j++)
         {
@@ -285,19 +304,24 @@ internal static unsafe class AttentionTiles
             b5 = Vector256.MultiplyAddEstimate(x, v, b5);
         }
 
-        Keep(a0, b0, targets[0], width);
-        Keep(a1, b1, targets[1], width);
-        Keep(a2, b2, targets[2], width);
-        Keep(a3, b3, targets[3], width);
-        Keep(a4, b4, targets[4], width);
-        Keep(a5, b5, targets[5], width);
+        a0.Store(tile);
+        b0.Store(tile + 8);
+        a1.Store(tile + 16);
+        b1.Store(tile + 24);
+        a2.Store(tile + 32);
+        b2.Store(tile + 40);
+        a3.Store(tile + 48);
+        b3.Store(tile + 56);
+        a4.Store(tile + 64);
+        b4.Store(tile + 72);
+        a5.Store(tile + 80);
+        b5.Store(tile + 88);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void MixOne(float* p, float* strip, int n, float* target, int width, bool add)
+    private static void MixOne(float* p, float* strip, int n, float* tile)
     {
-        Vector256<float> a = default, b = default;
-        if (add) Resume(target, width, out a, out b);
+        Vector256<float> a = Vector256.Load(tile), b = Vector256.Load(tile + 8);
         for (var j = 0; j < n; j++, strip += Width)
         {
             var x = Vector256.Create(p[j]);
@@ -305,21 +329,8 @@ internal static unsafe class AttentionTiles
             b = Vector256.MultiplyAddEstimate(x, Vector256.Load(strip + 8), b);
         }
 
-        Keep(a, b, target, width);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Resume(float* target, int width, out Vector256<float> a, out Vector256<float> b)
-    {
-        a = Lanes.Load(target, width);
-        b = width > 8 ? Lanes.Load(target + 8, width - 8) : Vector256<float>.Zero;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Keep(Vector256<float> a, Vector256<float> b, float* target, int width)
-    {
-        Lanes.Store(a, target, width);
-        if (width > 8) Lanes.Store(b, target + 8, width - 8);
+        a.Store(tile);
+        b.Store(tile + 8);
     }
 
     private static void Fill(float* target, long n)

@@ -124,7 +124,7 @@ public static partial class Gemm
             }
 
             if (bias is null) return [da, db];
-            return [da, db, recorder.Tracks(bias) ? ColumnSums.Of(scope, dy, bias.Shape) : null];
+            return [da, db, recorder.Tracks(bias) ? SumRows.Of(scope, dy, bias.Shape) : null];
         });
 
     private static unsafe void Cpu(

@@ -134,8 +134,8 @@ public struct Philox
 
         var s = (m - 1) / (m + 1);
         var q = s * s;
-        var p = 1.0 / 21;
-        for (var k = 19; k >= 3; k -= 2) p = (p * q) + (1.0 / k);
+        var p = (((((((((((((((((1.0 / 21 * q) + (1.0 / 19)) * q) + (1.0 / 17)) * q) + (1.0 / 15)) * q) + (1.0 / 13)) * q) + (1.0 / 11)) * q)
+            + (1.0 / 9)) * q) + (1.0 / 7)) * q) + (1.0 / 5)) * q) + (1.0 / 3);
         return (n * 0.6931471805599453) + (2 * (s + (s * q * p)));
     }
 
@@ -146,8 +146,23 @@ public struct Philox
         var quarter = unchecked(b + (1u << 29)) >> 30;
         var x = unchecked((int)(b - (quarter << 30))) * (2 * Math.PI * TwoToMinus32);
         var q = x * x;
-        var sine = x * (1 - (q / 6 * (1 - (q / 20 * (1 - (q / 42 * (1 - (q / 72 * (1 - (q / 110 * (1 - (q / 156 * (1 - (q / 210))))))))))))));
-        var cosine = 1 - (q / 2 * (1 - (q / 12 * (1 - (q / 30 * (1 - (q / 56 * (1 - (q / 90 * (1 - (q / 132 * (1 - (q / 182 * (1 - (q / 240)))))))))))))));
+        var sine = -1.0 / 1307674368000.0;
+        sine = (sine * q) + (1.0 / 6227020800.0);
+        sine = (sine * q) - (1.0 / 39916800.0);
+        sine = (sine * q) + (1.0 / 362880);
+        sine = (sine * q) - (1.0 / 5040);
+        sine = (sine * q) + (1.0 / 120);
+        sine = (sine * q) - (1.0 / 6);
+        sine = x + (x * q * sine);
+        var cosine = 1.0 / 20922789888000.0;
+        cosine = (cosine * q) - (1.0 / 87178291200.0);
+        cosine = (cosine * q) + (1.0 / 479001600.0);
+        cosine = (cosine * q) - (1.0 / 3628800);
+        cosine = (cosine * q) + (1.0 / 40320);
+        cosine = (cosine * q) - (1.0 / 720);
+        cosine = (cosine * q) + (1.0 / 24);
+        cosine = (cosine * q) - (1.0 / 2);
+        cosine = 1 + (q * cosine);
         return quarter switch { 0 => (sine, cosine), 1 => (cosine, -sine), 2 => (-sine, -cosine), _ => (-cosine, sine) };
     }
 }

@@ -6,13 +6,15 @@ namespace IlgpuSae.Kernels;
 
 /// <summary>
 /// Sum over rows: y[c] = sum_r x[r, c], or sum_r x[r, c] t[r, c]: the gradient of everything that is broadcast over
-/// rows. O(n d). Rows are added in order within blocks of 64, then the blocks in order, on every thread count.
+/// rows. O(n d). Rows are added in order within blocks of 64, then the blocks, in an
+/// order that depends on the number of rows alone.
 /// </summary>
 [Kernel]
 internal static class SumRows
 {
     private const int Strip = 32;
-    private const int RowBlock = 64;
+    private const int RowBlockBits = 6;
+    private const int RowBlock = 1 << RowBlockBits;
 
     /// <summary>y[c] = sum_r x[r, c] times[r, c].</summary>
     /// <param name="scope">Owns the result.</param>
@@ -56,6 +58,12 @@ internal static class SumRows
         float* px = x.F32, pt = times is null ? null : times.F32, py = y.F32;
         device.Pool.ForRange(columns, Strip, (from, to) =>
         {
+            if (to - from == Strip && pt == null)
+            {
+                CpuStrip(px + from, py + from, rows, columns);
+                return;
+            }
+
             for (var c = from; c < to; c += 8)
             {
                 var total = Vector256<float>.Zero;
@@ -78,33 +86,73 @@ internal static class SumRows
         });
     }
 
+    /// <summary>A full strip in one pass over the rows: two cache lines of each.</summary>
+    private static unsafe void CpuStrip(float* x, float* y, long rows, long columns)
+    {
+        Vector256<float> t0 = default, t1 = default, t2 = default, t3 = default;
+        for (long block = 0; block < rows; block += RowBlock)
+        {
+            Vector256<float> a0 = default, a1 = default, a2 = default, a3 = default;
+            var end = Math.Min(rows, block + RowBlock);
+            for (var r = block; r < end; r++)
+            {
+                var row = x + (r * columns);
+                a0 += Vector256.Load(row);
+                a1 += Vector256.Load(row + 8);
+                a2 += Vector256.Load(row + 16);
+                a3 += Vector256.Load(row + 24);
+            }
+
+            t0 += a0;
+            t1 += a1;
+            t2 += a2;
+            t3 += a3;
+        }
+
+        t0.Store(y);
+        t1.Store(y + 8);
+        t2.Store(y + 16);
+        t3.Store(y + 24);
+    }
+
+    /// <summary>A thread sums one block of one column; the blocks' sums are rows again, until one block is left.</summary>
     private static void Gpu(GpuDevice device, Tensor x, Tensor times, Tensor y, long rows, long columns, int weighted)
     {
         if (y.Count == 0) return;
-        device.Launch(GpuKernel, (device.GridFor(columns), device.GroupSize), x.View<float>(), times.View<float>(), y.View<float>(), rows, columns, weighted);
+        Tensor? partial = null;
+        while (true)
+        {
+            var blocks = Math.Max(1, (rows + RowBlock - 1) / RowBlock);
+            var target = blocks == 1 ? y : new Tensor(device, [checked((int)(blocks * columns))]);
+            device.Launch(GpuKernel, (device.GridFor(blocks * columns), device.GroupSize), x.View<float>(), times.View<float>(), target.View<float>(),
+                rows, columns, weighted);
+            partial?.Dispose();
+            if (blocks == 1) return;
+            x = times = partial = target;
+            rows = blocks;
+            weighted = 0;
+        }
     }
 
     [GpuKernel]
     private static void GpuKernel(ArrayView<float> x, ArrayView<float> times, ArrayView<float> y, long rows, long columns, int weighted)
     {
+        var blocks = rows > RowBlock ? (rows + RowBlock - 1) >> RowBlockBits : 1;
         var step = (long)Grid.DimX * Group.DimX;
-        for (var c = ((long)Grid.IdxX * Group.DimX) + Group.IdxX; c < columns; c += step)
+        for (var i = ((long)Grid.IdxX * Group.DimX) + Group.IdxX; i < blocks * columns; i += step)
         {
-            var total = 0f;
-            for (long block = 0; block < rows; block += RowBlock)
+            var block = i / columns;
+            var c = i - (block * columns);
+            var first = block << RowBlockBits;
+            var end = first + RowBlock < rows ? first + RowBlock : rows;
+            var sum = 0f;
+            for (var r = first; r < end; r++)
             {
-                var sum = 0f;
-                var end = block + RowBlock < rows ? block + RowBlock : rows;
-                for (var r = block; r < end; r++)
-                {
-                    var i = (r * columns) + c;
-                    sum += weighted != 0 ? x[i] * times[i] : x[i];
-                }
-
-                total += sum;
+                var at = (r * columns) + c;
+                sum += weighted != 0 ? x[at] * times[at] : x[at];
             }
 
-            y[c] = total;
+            y[i] = sum;
         }
     }
 }
