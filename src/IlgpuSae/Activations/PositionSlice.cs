@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Serialization;
 
 namespace IlgpuSae.Activations;
 
@@ -9,6 +11,7 @@ namespace IlgpuSae.Activations;
 /// <param name="Start">First position; null: the first.</param>
 /// <param name="Stop">Position after the last; null: the end.</param>
 /// <param name="Step">Distance, at least 1.</param>
+[JsonConverter(typeof(PositionSliceConverter))]
 public sealed record PositionSlice(int? Start = null, int? Stop = null, int Step = 1)
 {
     /// <summary>Every position.</summary>
@@ -76,4 +79,18 @@ public sealed record PositionSlice(int? Start = null, int? Stop = null, int Step
 
     private static InvalidInputException Bad(string text) =>
         new($"seqpos_slice: \"{text}\" is not START:STOP or START:STOP:STEP with a step of at least 1 (for example 1: or 0:128:2)");
+}
+
+/// <summary>As SAELens' configuration holds it: the slice's arguments as a list; a text is read as well.</summary>
+internal sealed class PositionSliceConverter : JsonConverter<PositionSlice>
+{
+    public override PositionSlice Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+    {
+        if (reader.TokenType == JsonTokenType.String) return PositionSlice.Parse(reader.GetString()!);
+        return PositionSlice.FromArguments(JsonSerializer.Deserialize<int?[]>(ref reader, options)!)
+            ?? throw new JsonException("not a slice");
+    }
+
+    public override void Write(Utf8JsonWriter writer, PositionSlice value, JsonSerializerOptions options) =>
+        JsonSerializer.Serialize(writer, value.ToArguments(), options);
 }
