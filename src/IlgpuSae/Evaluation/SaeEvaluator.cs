@@ -1,0 +1,225 @@
+using IlgpuSae.Activations;
+using IlgpuSae.Kernels;
+using IlgpuSae.Models;
+using IlgpuSae.Saes;
+using IlgpuSae.Tensors;
+
+namespace IlgpuSae.Evaluation;
+
+/// <summary>
+/// Judges an SAE: how well it reconstructs a hook's activations, how sparse its features are, and what its
+/// reconstructions do to the model's predictions. Definitions are SAELens' (<c>run_evals</c>), with explained variance
+/// and MSE as corrected there later; sums are in double. Positions of excluded tokens do not count and keep their own
+/// activations, whatever the hook.
+/// </summary>
+public sealed class SaeEvaluator
+{
+    private readonly HookedTransformer _model;
+    private readonly Sae _sae;
+    private readonly string _hook;
+    private readonly EvaluationOptions _options;
+    private readonly HashSet<int> _excluded;
+    private readonly FeatureStatistics _features;
+    private readonly ReconstructionStatistics _reconstruction;
+    private double _ceClean, _ceSae, _ceAblated, _klSae, _klAblated;
+    private long _ceTokens, _klTokens, _modelTokens, _statisticTokens;
+    private int _prompts;
+
+    /// <summary>Creates an evaluator at zero.</summary>
+    /// <param name="model">The model the SAE belongs to.</param>
+    /// <param name="sae">The SAE, on the model's device.</param>
+    /// <param name="hookName">Full name of the hook.</param>
+    /// <param name="options">What to measure.</param>
+    /// <exception cref="InvalidInputException">No such hook or head, its width is not d_in, or an option is out of range.</exception>
+    public SaeEvaluator(HookedTransformer model, Sae sae, string hookName, EvaluationOptions? options = null)
+    {
+        _options = options ?? new EvaluationOptions();
+        _options.Validate();
+        var rows = new HookRows(model.Hooks[hookName].ShapeFor(1, 1), _options.HookHeadIndex);
+        if (rows.Width != sae.Config.DIn)
+        {
+            throw new ShapeException($"eval: {model.Hooks[hookName]} gives {rows.Width} numbers a token but the SAE has d_in = {sae.Config.DIn}"
+                + (sae.Config.Metadata.Get<string>("hook_name") is { } trained ? $" and was trained on {trained}" : ""));
+        }
+
+        if (sae.Config.OutputWidth != sae.Config.DIn)
+            throw new InvalidInputException($"eval: the SAE maps {sae.Config.DIn} to {sae.Config.OutputWidth} numbers; transcoders cannot be put in place of one hook");
+        (_model, _sae, _hook) = (model, sae, hookName);
+        _excluded = [.. _options.ExcludedTokens];
+        _features = new FeatureStatistics(sae.Config.DSae);
+        _reconstruction = new ReconstructionStatistics(sae.Config.DIn);
+    }
+
+    /// <summary>Measures on tokens.</summary>
+    /// <param name="tokens">Contexts, from where the source stands.</param>
+    /// <param name="progress">Told batches done and, if known, how many there are.</param>
+    /// <param name="cancellation">Stops between two batches.</param>
+    /// <exception cref="InvalidInputException">No tokens, tokens out of range, or all of them are excluded.</exception>
+    /// <exception cref="OperationCanceledException">The user stopped it.</exception>
+    public EvaluationResult Run(TokenSource tokens, Action<int, int?>? progress = null, CancellationToken cancellation = default)
+    {
+        int? modelBatches = _options.NEvalReconstructionBatches, statisticBatches = _options.NEvalSparsityVarianceBatches;
+        var untilEnd = modelBatches is null || statisticBatches is null;
+        int? total = untilEnd ? null : Math.Max(modelBatches!.Value, statisticBatches!.Value);
+        for (var batch = 0; total is null || batch < total; batch++)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            // A given number of batches is measured even on a short corpus, which then repeats.
+            var ids = tokens.NextBatch(_options.BatchSizePrompts, wrap: !untilEnd);
+            if (ids.Length == 0) break;
+            Batch(ids, tokens.ContextSize, modelBatches is null || batch < modelBatches, statisticBatches is null || batch < statisticBatches);
+            progress?.Invoke(batch + 1, total);
+        }
+
+        return Result();
+    }
+
+    private void Batch(int[] ids, int contextSize, bool measureModel, bool measureStatistics)
+    {
+        using var scope = new TensorScope(_model.Device);
+        var prompts = ids.Length / contextSize;
+        var tokens = scope.From<int>(ids, [prompts, contextSize]);
+        var kept = Kept(ids);
+        Tensor? logits = null;
+        Tensor activation;
+        if (measureModel)
+        {
+            (logits, var cache) = _model.RunWithCache(scope, tokens, _hook);
+            activation = cache[_hook];
+        }
+        else
+        {
+            activation = _model.Activations(scope, tokens, _hook)[_hook];
+        }
+
+        var rows = new HookRows(activation.Shape, _options.HookHeadIndex);
+        var x = rows.Read(scope, activation, kept);
+        var (features, reconstruction) = Reconstruct(scope, x);
+        if (measureStatistics) AddStatistics(x, features, reconstruction, kept, ids.Length, contextSize);
+        if (measureModel) AddPredictions(scope, tokens, logits!, rows.Write(scope, activation, reconstruction, kept), kept);
+        _prompts += prompts;
+    }
+
+    /// <summary>Tokens that count, ascending; null if all do.</summary>
+    private int[]? Kept(int[] ids)
+    {
+        if (_excluded.Count == 0 || !Array.Exists(ids, _excluded.Contains)) return null;
+        return [.. Enumerable.Range(0, ids.Length).Where(i => !_excluded.Contains(ids[i]))];
+    }
+
+    private (SparseFeatures Features, Tensor Reconstruction) Reconstruct(TensorScope scope, Tensor x)
+    {
+        var scaled = _options.ActivationScale is { } s ? Scale.By(scope, x, (float)s) : x;
+        // An SAE that merges heads itself sees one head as wide as the row.
+        var input = _sae.Config.ReshapeActivations == ReshapeActivations.HookZ ? Reshape.As(scope, scaled, [x.Shape[0], 1, x.Shape[1]]) : scaled;
+        var features = _sae.Encode(scope, input, out var frame);
+        var y = Reshape.As(scope, _sae.Decode(scope, features, frame), x.Shape);
+        return (features, _options.ActivationScale is { } factor ? Scale.By(scope, y, (float)(1 / factor)) : y);
+    }
+
+    private void AddStatistics(Tensor x, SparseFeatures features, Tensor reconstruction, int[]? kept, int tokens, int contextSize)
+    {
+        var promptOfRow = new int[x.Shape[0]];
+        for (var r = 0; r < promptOfRow.Length; r++) promptOfRow[r] = _prompts + ((kept is null ? r : kept[r]) / contextSize);
+        _features.Add(features.RowOffsets.ToArray<int>(), features.Indices.ToArray<int>(), features.Values.ToArray<float>(), promptOfRow);
+        _reconstruction.Add(x.ToArray<float>(), reconstruction.ToArray<float>());
+        _statisticTokens += tokens;
+    }
+
+    private void AddPredictions(TensorScope scope, Tensor tokens, Tensor clean, Tensor replaced, int[]? kept)
+    {
+        _ceClean += SumOfKept(CrossEntropy.PerToken(scope, clean, tokens), tokens.Shape[1], kept, out var predicted);
+        _ceTokens += predicted;
+        (var ce, var kl, predicted) = With(scope, tokens, clean, replaced, kept);
+        (_ceSae, _klSae, _klTokens) = (_ceSae + ce, _klSae + kl, _klTokens + predicted);
+        (ce, kl, _) = With(scope, tokens, clean, Ablated(scope, replaced), kept);
+        (_ceAblated, _klAblated) = (_ceAblated + ce, _klAblated + kl);
+        _modelTokens += tokens.Count;
+    }
+
+    /// <summary>Everything at the hook set to zero, or the one head that the SAE is for.</summary>
+    private Tensor Ablated(TensorScope scope, Tensor activation)
+    {
+        if (_options.HookHeadIndex is null) return scope.Zeros(activation.Shape);
+        var rows = new HookRows(activation.Shape, _options.HookHeadIndex);
+        return rows.Write(scope, activation, scope.Zeros([rows.Tokens, rows.Width]), null);
+    }
+
+    /// <summary>Sums over kept tokens of cross-entropy and KL with another activation at the hook.</summary>
+    private (double Ce, double Kl, long KlTokens) With(TensorScope outer, Tensor tokens, Tensor clean, Tensor activation, int[]? kept)
+    {
+        using var scope = new TensorScope(outer.Device);
+        var logits = _model.Forward(scope, tokens, new ForwardOptions { Hooks = [Hook.On(_hook, (_, _) => activation)] });
+        var ce = SumOfKept(CrossEntropy.PerToken(scope, logits, tokens), tokens.Shape[1], kept, out _);
+        var kl = SumOfKept(KlDivergence.PerToken(scope, clean, logits), tokens.Shape[1], kept, out var n);
+        return (ce, kl, n);
+    }
+
+    /// <summary>Sum over tokens that count of [batch, pos] or, for next-token losses, [batch, pos - 1] numbers.</summary>
+    private static double SumOfKept(Tensor perToken, int contextSize, int[]? kept, out long count)
+    {
+        var values = perToken.ToArray<float>();
+        var width = perToken.Shape[1];
+        double sum = 0;
+        count = 0;
+        if (kept is null)
+        {
+            foreach (var v in values) sum += v;
+            count = values.Length;
+            return sum;
+        }
+
+        foreach (var token in kept)
+        {
+            var (prompt, position) = (token / contextSize, token % contextSize);
+            if (position >= width) continue;
+            sum += values[(prompt * width) + position];
+            count++;
+        }
+
+        return sum;
+    }
+
+    private EvaluationResult Result()
+    {
+        var statistics = _reconstruction.Rows > 0;
+        var model = _modelTokens > 0;
+        if (_klTokens == 0 && model || _statisticTokens > 0 && !statistics)
+            throw new InvalidInputException("eval: every token is excluded; exclude fewer");
+        if (!model && !statistics) throw new InvalidInputException("eval: nothing was measured; ask for at least one batch");
+        var (quality, shrinkage) = statistics ? _reconstruction.Results() : default;
+        return new EvaluationResult
+        {
+            ModelBehaviorPreservation = model ? Behavior() : null,
+            ModelPerformancePreservation = model ? Performance() : null,
+            ReconstructionQuality = quality,
+            Shrinkage = shrinkage,
+            Sparsity = statistics ? _features.Results(_options.DenseAbove) : null,
+            TokenStats = new TokenStats
+            {
+                TotalTokensEvalReconstruction = _modelTokens,
+                TotalTokensEvalSparsityVariance = _statisticTokens,
+                KeptTokens = Math.Max(_reconstruction.Rows, _klTokens),
+            },
+            FeatureMetrics = statistics ? FeatureMetricsOf.Sae(_sae, _features.Density(), _features.ConsistentActivation()) : null,
+        };
+    }
+
+    private ModelBehaviorPreservation Behavior()
+    {
+        double sae = _klSae / _klTokens, ablated = _klAblated / _klTokens;
+        return new ModelBehaviorPreservation { KlDivScore = (ablated - sae) / ablated, KlDivWithAblation = ablated, KlDivWithSae = sae };
+    }
+
+    private ModelPerformancePreservation Performance()
+    {
+        double clean = _ceClean / _ceTokens, sae = _ceSae / _ceTokens, ablated = _ceAblated / _ceTokens;
+        return new ModelPerformancePreservation
+        {
+            CeLossScore = (ablated - sae) / (ablated - clean),
+            CeLossWithAblation = ablated,
+            CeLossWithSae = sae,
+            CeLossWithoutSae = clean,
+        };
+    }
+}
