@@ -28,6 +28,7 @@ public sealed class LayeringTests
         ["Activations"] = 6,
         ["Evaluation"] = 7,
         ["Analysis"] = 7,
+        ["Runs"] = 8,
     };
 
     [Fact]

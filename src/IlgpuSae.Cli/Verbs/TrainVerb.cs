@@ -1,0 +1,90 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text.Json.Nodes;
+using IlgpuSae.Activations;
+using IlgpuSae.Runs;
+using IlgpuSae.Saes;
+using IlgpuSae.Training;
+
+namespace IlgpuSae.Cli.Verbs;
+
+[Verb("train", "Train a sparse autoencoder: on a model's activations, on a file of activations, or on the built-in synthetic source.", 10)]
+internal sealed class TrainVerb : Verb
+{
+    private readonly Option<string?> _config = Options.Text("--config", "FILE", "Settings as JSON in SAELens' field names; options below win over it.");
+    private readonly Option<string?> _model = Options.Text("--model", "DIR", "Folder of the model: config.json and model.safetensors.");
+    private readonly Option<string?> _architecture = Options.Text("--architecture", "NAME", $"What to train: {string.Join(", ", SaeRegistry.Default.TrainingNames)}. [topk]");
+    private readonly Option<string?> _initFrom = Options.Text("--init-from", "PATH", "Start from these weights: an SAE's folder, or a safetensors file under SAELens' names.");
+    private readonly Option<string?> _output = Options.Text("--output-path", "DIR", "Folder for the result. [output/ARCHITECTURE-SOURCE]");
+    private readonly Option<string?> _metrics = Options.Text("--metrics", "FILE", "Write every step's losses and more, one JSON object a line.");
+    private readonly Option<bool> _noShuffle = Options.Switch("--no-shuffle", "Keep the order of the rows.");
+    private readonly OptionTable _table = new(RunConfigReader.RunnerName);
+
+    public TrainVerb()
+    {
+        _table.Add("Data", typeof(DataConfig), p => p.Name is not (nameof(DataConfig.ModelName) or nameof(DataConfig.Shuffle)));
+        _table.Add("Training", typeof(TrainerConfig));
+        var records = SaeRegistry.Default.TrainingNames.Select(n => (Name: n, Type: SaeRegistry.Default.ConfigType(n, training: true))).ToList();
+        _table.Add("SAE", records[0].Type, p => p.DeclaringType != records[0].Type);
+        foreach (var (name, type) in records) _table.Add($"SAE: {name}", type);
+        _table.Add("Synthetic source", typeof(SyntheticConfig));
+    }
+
+    public override IEnumerable<OptionGroup> Groups =>
+    [
+        new("Run", _config, _model, _architecture, _initFrom, _output, _metrics, _noShuffle),
+        .. _table.Groups,
+    ];
+
+    public override IReadOnlyList<string> Examples =>
+    [
+        "ilgpusae train",
+        "ilgpusae train --model gpt2 --hook-name blocks.8.hook_resid_pre --text corpus.txt --architecture topk --k 32",
+        "ilgpusae train --activations acts.safetensors --init-from start.safetensors --no-shuffle --config run.json --metrics m.jsonl",
+    ];
+
+    public override void Run(ParseResult arguments, Session session)
+    {
+        var config = RunConfigReader.Load(arguments.GetValue(_config), Given(arguments));
+        using var device = session.OpenDevice();
+        var run = new TrainingRun(config, device)
+        {
+            MetricsPath = arguments.GetValue(_metrics),
+            Note = session.Note,
+            Progress = p => session.Progress(Line(p), p.Metrics.Step + 1 == p.TotalSteps),
+        };
+        if (config.Ignored.Count > 0) session.Note($"passed over, as they change nothing here: {string.Join(", ", config.Ignored)}");
+        var report = run.Execute(session.Interrupt);
+        session.EndProgress();
+        TrainReport.Write(session, report);
+        if (report.Training.End != TrainingEnd.Cancelled) return;
+        session.WriteJson();
+        throw new InterruptedException(report.Training.Steps == 0
+            ? "nothing was trained yet, nothing is saved"
+            : string.Create(CultureInfo.InvariantCulture, $"stopped after {report.Training.Steps} steps; go on with --init-from {config.OutputPath}"));
+    }
+
+    private static string Line(TrainingProgress p) => string.Create(CultureInfo.InvariantCulture,
+        $"step {p.Metrics.Step + 1}/{p.TotalSteps}  loss {Report.Number(p.Metrics.Loss)}  L0 {p.Metrics.L0:0.0}  EV {p.Metrics.ExplainedVariance:0.000}  "
+        + $"dead {p.Metrics.NDead}  {Rate(p.SamplesPerSecond)} tok/s  {p.TimeLeft:m\\:ss} left");
+
+    private static string Rate(double perSecond) => perSecond >= 1e6
+        ? (perSecond / 1e6).ToString("0.0M", CultureInfo.InvariantCulture)
+        : perSecond >= 1e3 ? (perSecond / 1e3).ToString("0.0k", CultureInfo.InvariantCulture) : perSecond.ToString("0", CultureInfo.InvariantCulture);
+
+    private JsonObject Given(ParseResult arguments)
+    {
+        var given = _table.Given(arguments);
+        foreach (var (field, value) in new[]
+        {
+            ("model_name", arguments.GetValue(_model)), ("architecture", arguments.GetValue(_architecture)),
+            ("init_from", arguments.GetValue(_initFrom)), ("output_path", arguments.GetValue(_output)),
+        })
+        {
+            if (value is not null) given[field] = value;
+        }
+
+        if (arguments.GetValue(_noShuffle)) given["shuffle"] = false;
+        return given;
+    }
+}

@@ -1,0 +1,114 @@
+using System.ComponentModel;
+using IlgpuSae.Activations;
+
+namespace IlgpuSae.Runs;
+
+/// <summary>
+/// Where a run takes its activations from, in SAELens' fields where it has them. One of <see cref="Activations"/>,
+/// <see cref="Tokens"/> and <see cref="Text"/> is given; without any, the built-in synthetic source is used.
+/// </summary>
+public sealed record DataConfig
+{
+    /// <summary>Folder of the model, as Hugging Face lays it out.</summary>
+    [Description("folder of the model: config.json and model.safetensors")]
+    public string? ModelName { get; init; }
+
+    /// <summary>Where in the model activations are taken, in TransformerLens' names.</summary>
+    [Description("where activations are taken, such as blocks.2.hook_resid_post")]
+    public string? HookName { get; init; }
+
+    /// <summary>Take one head only, at hooks that have heads.</summary>
+    [Description("one head of a hook that has heads")]
+    public int? HookHeadIndex { get; init; }
+
+    /// <summary>A text file or a folder of .txt files.</summary>
+    [Description("a text file, or a folder of .txt files")]
+    public string? Text { get; init; }
+
+    /// <summary>A safetensors file with token ids in tensor <c>tokens</c>.</summary>
+    [Description("a safetensors file of token ids, tensor tokens")]
+    public string? Tokens { get; init; }
+
+    /// <summary>A safetensors file with activations in tensor <c>acts</c>.</summary>
+    [Description("a safetensors file of activations, tensor acts [rows, d_in]: no model is run")]
+    public string? Activations { get; init; }
+
+    /// <summary>Which contexts are trained on.</summary>
+    [Description("contexts to train on, as START:STOP; all if not given")]
+    public PositionSlice? Contexts { get; init; }
+
+    /// <summary>Which contexts the SAE is judged on after training.</summary>
+    [Description("contexts to judge the SAE on after training, as START:STOP")]
+    public PositionSlice? EvalContexts { get; init; }
+
+    /// <summary>Tokens in a context; null: 128 for text, the rows' own length for token files.</summary>
+    [Description("tokens in a context; 128 for text and the rows' length for token files if not given")]
+    public int? ContextSize { get; init; }
+
+    /// <summary>Whether every context of text begins with the beginning-of-sequence token.</summary>
+    [Description("begin every context of text with BOS")]
+    public bool PrependBos { get; init; } = true;
+
+    /// <summary>What stands between two documents of one context.</summary>
+    [Description("between documents of one context: bos, eos, sep, none or a token id")]
+    public string? SequenceSeparatorToken { get; init; } = "bos";
+
+    /// <summary>One context a document instead of documents one after another.</summary>
+    [Description("one context a document; shorter documents are dropped")]
+    public bool DisableConcatSequences { get; init; }
+
+    /// <summary>Text that ends a document inside a file.</summary>
+    [Description("text that ends a document inside a file")]
+    public string DocumentSeparator { get; init; } = "<|endoftext|>";
+
+    /// <summary>Which positions of a context are used.</summary>
+    [Description("positions of a context that are used, as START:STOP[:STEP]")]
+    public PositionSlice SeqposSlice { get; init; } = PositionSlice.All;
+
+    /// <summary>Which tokens' activations are left out.</summary>
+    [Description("leave out activations of special tokens: true, false, or ids such as 0,1,2")]
+    public TokenExclusion ExcludeSpecialTokens { get; init; } = TokenExclusion.None;
+
+    /// <summary>Contexts the model runs at once.</summary>
+    [Description("contexts the model runs at once")]
+    public int StoreBatchSizePrompts { get; init; } = 32;
+
+    /// <summary>Size of the mixing buffer in model batches.</summary>
+    [Description("size of the mixing buffer in model batches")]
+    public int NBatchesInBuffer { get; init; } = 20;
+
+    /// <summary>Share of the mixing buffer that is kept for the next mix; 0: each fill is served to its end.</summary>
+    [Description("share of the mixing buffer kept for the next mix; 0: each fill is served to its end")]
+    public double ActivationsMixingFraction { get; init; } = 0.5;
+
+    /// <summary>Whether rows are mixed before training.</summary>
+    [Description("mix rows before training; --no-shuffle keeps their order")]
+    public bool Shuffle { get; init; } = true;
+
+    /// <summary>Model batches to judge on after training; null: all of <see cref="EvalContexts"/>, else 10.</summary>
+    [Description("model batches to judge on after training; all of eval_contexts, else 10, if not given; 0: do not judge")]
+    public int? NEvalBatches { get; init; }
+
+    /// <summary>Contexts the model runs at once when judging; null: as in training.</summary>
+    [Description("contexts the model runs at once when judging; as in training if not given")]
+    public int? EvalBatchSizePrompts { get; init; }
+
+    /// <summary>Checks what can be checked without opening files.</summary>
+    /// <exception cref="InvalidInputException">Settings contradict each other or are out of range.</exception>
+    public void Validate()
+    {
+        var sources = new[] { ("text", Text), ("tokens", Tokens), ("activations", Activations) }.Where(s => s.Item2 is not null).Select(s => s.Item1).ToList();
+        if (sources.Count > 1) throw new InvalidInputException($"{string.Join(" and ", sources)}: give only one of them");
+        if (ModelName is null && (Text ?? Tokens) is not null) throw new InvalidInputException($"{sources[0]}: a model has to read them; give model_name as well");
+        if (ModelName is not null && Activations is not null) throw new InvalidInputException("model_name and activations: activations from a file need no model; give only one of them");
+        if (ModelName is not null && sources.Count == 0) throw new InvalidInputException("model_name: the model has nothing to read; give text or tokens as well");
+        if (ModelName is not null && HookName is null) throw new InvalidInputException("hook_name: missing; say where activations are taken, such as blocks.0.hook_resid_post");
+        if (ContextSize is < 1) throw new InvalidInputException($"context_size: {ContextSize} is not at least 1");
+        if (StoreBatchSizePrompts < 1) throw new InvalidInputException($"store_batch_size_prompts: {StoreBatchSizePrompts} is not at least 1");
+        if (NBatchesInBuffer < 1) throw new InvalidInputException($"n_batches_in_buffer: {NBatchesInBuffer} is not at least 1");
+        if (NEvalBatches is < 0) throw new InvalidInputException($"n_eval_batches: {NEvalBatches} is negative");
+        if (EvalBatchSizePrompts is < 1) throw new InvalidInputException($"eval_batch_size_prompts: {EvalBatchSizePrompts} is not at least 1");
+        if (EvalContexts is not null && Tokens is null) throw new InvalidInputException("eval_contexts: only a token file has numbered contexts; give tokens");
+        if (Contexts is not null && Tokens is null) throw new InvalidInputException("contexts: only a token file has numbered contexts; give tokens");
+    }
+}

@@ -1,0 +1,75 @@
+using System.Text.Json.Nodes;
+using IlgpuSae.Activations;
+using IlgpuSae.Evaluation;
+using IlgpuSae.Saes;
+using IlgpuSae.Saes.Formats;
+using IlgpuSae.Tensors;
+
+namespace IlgpuSae.Runs;
+
+/// <summary>What <see cref="EvaluationRun"/> found.</summary>
+/// <param name="Sae">The SAE's settings.</param>
+/// <param name="Data">What it was judged on, metadata filled in.</param>
+/// <param name="Options">How.</param>
+/// <param name="Result">The quality report.</param>
+public sealed record EvaluationRunReport(SaeConfig Sae, DataConfig Data, EvaluationOptions Options, EvaluationResult Result);
+
+/// <summary>
+/// Judges an SAE of a folder on a model and a corpus, or on a file of activations. What the settings do not say is
+/// taken from the SAE's metadata: hook, head, context size, BOS, excluded tokens.
+/// </summary>
+/// <param name="device">Where to compute.</param>
+public sealed class EvaluationRun(Device device)
+{
+    private static readonly string[] FromMetadata =
+        ["hook_name", "hook_head_index", "context_size", "prepend_bos", "exclude_special_tokens", "sequence_separator_token", "disable_concat_sequences"];
+
+    /// <summary>Told batches done and, if known, how many there are.</summary>
+    public Action<int, int?>? Progress { get; init; }
+
+    /// <summary>Told what the user ought to know about the data.</summary>
+    public Action<string>? Note { get; init; }
+
+    /// <summary>Runs it.</summary>
+    /// <param name="saeFolder">Folder of the SAE.</param>
+    /// <param name="fields">Fields of <see cref="DataConfig"/> and <see cref="EvaluationOptions"/> in snake_case.</param>
+    /// <param name="cancellation">Stops between two batches.</param>
+    /// <exception cref="InvalidInputException">A file cannot be used, or SAE, model and data do not fit.</exception>
+    public EvaluationRunReport Execute(string saeFolder, JsonObject fields, CancellationToken cancellation = default)
+    {
+        using var sae = SaeLensFolder.Load(saeFolder, device);
+        var data = (DataConfig)ConfigJson.FromJson(Only(typeof(DataConfig), fields, sae.Config.Metadata), typeof(DataConfig), "options");
+        var options = (EvaluationOptions)ConfigJson.FromJson(Only(typeof(EvaluationOptions), fields, null), typeof(EvaluationOptions), "options");
+        if (data is { ModelName: null, Activations: { } file }) return new EvaluationRunReport(sae.Config, data, options, OnRows(sae, file, options));
+        if (data.ModelName is null) throw new InvalidInputException("model_name: missing; give the model the SAE belongs to, or activations");
+        data.Validate();
+        using var language = LanguageModel.Load(data.ModelName, device);
+        var hook = data.HookName!;
+        _ = language.Model.Hooks[hook];
+        using var tokens = language.OpenTokens(data, data.Contexts);
+        if (tokens.ContextSize > language.Model.Spec.NCtx)
+            throw new InvalidInputException($"context_size: {tokens.ContextSize} tokens are more than the model's context of {language.Model.Spec.NCtx} (n_ctx)");
+        foreach (var note in tokens.Notes) Note?.Invoke(note);
+        options = options with { ExcludedTokens = language.Excluded(data.ExcludeSpecialTokens), HookHeadIndex = data.HookHeadIndex };
+        var result = new SaeEvaluator(language.Model, sae, hook, options).Run(tokens, Progress, cancellation);
+        if (tokens.Wraps > 0) Note?.Invoke($"{tokens.Name}: the corpus was read {tokens.Wraps + 1} times; ask for fewer batches to read it once");
+        return new EvaluationRunReport(sae.Config, data, options, result);
+    }
+
+    private static EvaluationResult OnRows(Sae sae, string file, EvaluationOptions options)
+    {
+        using var source = new FileActivationSource(file);
+        return RowsEvaluator.Run(sae, source, source.Rows, denseAbove: options.DenseAbove);
+    }
+
+    private static JsonObject Only(Type type, JsonObject fields, SaeMetadata? metadata)
+    {
+        var names = ConfigJson.ToJson(Activator.CreateInstance(type)!).Select(p => p.Key).ToHashSet(StringComparer.Ordinal);
+        var own = new JsonObject();
+        foreach (var name in FromMetadata)
+            if (metadata?[name] is { } value && names.Contains(name)) own[name] = value;
+        foreach (var (name, value) in fields)
+            if (names.Contains(name)) own[name] = value?.DeepClone();
+        return own;
+    }
+}

@@ -1,0 +1,89 @@
+using IlgpuSae.Activations;
+using IlgpuSae.Models;
+using IlgpuSae.Tensors;
+using IlgpuSae.Tokenizers;
+
+namespace IlgpuSae.Runs;
+
+/// <summary>A model's folder opened: the model, and its tokenizer when text or special tokens need it.</summary>
+public sealed class LanguageModel : IDisposable
+{
+    private Tokenizer? _tokenizer;
+
+    private LanguageModel(string folder, HookedTransformer model)
+    {
+        Folder = folder;
+        Model = model;
+    }
+
+    /// <summary>Where it was loaded from.</summary>
+    public string Folder { get; }
+
+    /// <summary>The last part of the folder's name: what metadata call the model.</summary>
+    public string Name => Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(Folder)));
+
+    /// <summary>The model.</summary>
+    public HookedTransformer Model { get; }
+
+    /// <summary>Its tokenizer, read on first use.</summary>
+    /// <exception cref="InvalidFileException">The folder has none, or one that is damaged or of an unknown kind.</exception>
+    public Tokenizer Tokenizer => _tokenizer ??= Tokenizer.Load(Folder);
+
+    /// <summary>Loads a Hugging Face folder.</summary>
+    /// <param name="folder">The folder.</param>
+    /// <param name="device">Where the model is to live.</param>
+    /// <exception cref="InvalidFileException">A file is missing, damaged or does not fit.</exception>
+    public static LanguageModel Load(string folder, Device device) => new(folder, HookedTransformer.Load(folder, device));
+
+    /// <summary>Opens the tokens a configuration names.</summary>
+    /// <param name="data">Its <c>text</c> or <c>tokens</c>.</param>
+    /// <param name="contexts">Which contexts of a token file; null: all.</param>
+    /// <exception cref="InvalidInputException">Neither is given, a file cannot be used, or a special token is missing.</exception>
+    public TokenSource OpenTokens(DataConfig data, PositionSlice? contexts)
+    {
+        if (data.Tokens is { } tokens) return new TokenFileSource(tokens, data.ContextSize, contexts);
+        if (data.Text is not { } text) throw new InvalidInputException("the model has nothing to read; give text or tokens");
+        // The default context of text must fit small models as well.
+        var size = data.ContextSize ?? Math.Min(128, Model.Spec.NCtx);
+        if (size > Model.Spec.NCtx) throw new InvalidInputException($"context_size: {size} tokens are more than the model's context of {Model.Spec.NCtx} (n_ctx)");
+        return new TextTokenSource(text, Tokenizer, new PackingOptions
+        {
+            ContextSize = size,
+            BeginBatchToken = data.PrependBos ? Tokenizer.BosToken ?? throw Missing("prepend_bos", "BOS", "prepend_bos false") : null,
+            SequenceSeparatorToken = Separator(data.SequenceSeparatorToken),
+            DisableConcatSequences = data.DisableConcatSequences,
+        }, data.DocumentSeparator);
+    }
+
+    /// <summary>The token ids that a choice means for this model.</summary>
+    /// <param name="exclusion">The choice.</param>
+    /// <exception cref="InvalidInputException">An id is not in the model's vocabulary.</exception>
+    public IReadOnlyList<int> Excluded(TokenExclusion exclusion)
+    {
+        if (exclusion.AllSpecial) return [.. Enumerable.Range(0, Tokenizer.VocabularySize).Where(Tokenizer.IsSpecial)];
+        foreach (var id in exclusion.Ids)
+        {
+            if (id >= Model.Spec.DVocab)
+                throw new InvalidInputException($"exclude_special_tokens: id {id} is not in 0..{Model.Spec.DVocab - 1} (d_vocab of {Name})");
+        }
+
+        return exclusion.Ids;
+    }
+
+    /// <summary>Gives the model's memory back.</summary>
+    public void Dispose() => Model.Dispose();
+
+    private int? Separator(string? name) => name switch
+    {
+        null or "none" or "" => null,
+        // SAELens passes over a separator that the tokenizer does not have.
+        "bos" => Tokenizer.BosToken,
+        "eos" => Tokenizer.EosToken,
+        "sep" => throw Missing("sequence_separator_token", "SEP", "bos, eos, none or a token id"),
+        _ when int.TryParse(name, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out var id) && id < Model.Spec.DVocab => id,
+        _ => throw new InvalidInputException($"sequence_separator_token: \"{name}\" is none of bos, eos, none and the token ids 0..{Model.Spec.DVocab - 1}"),
+    };
+
+    private InvalidInputException Missing(string field, string token, string instead) =>
+        new($"{field}: the tokenizer of {Folder} has no {token} token; use {instead}");
+}

@@ -1,0 +1,249 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
+using IlgpuSae.Activations;
+using IlgpuSae.Files;
+using IlgpuSae.Saes;
+using IlgpuSae.Saes.Formats;
+using IlgpuSae.Training;
+
+namespace IlgpuSae.Runs;
+
+/// <summary>
+/// Reads a run from JSON. Every field is found by its name, whether it stands at the top or in the objects
+/// <c>sae</c>, <c>trainer</c>, <c>synthetic</c> and <c>logger</c>, as SAELens' runner and trainer files have them.
+/// </summary>
+public static class RunConfigReader
+{
+    /// <summary>What is trained where nothing names an architecture.</summary>
+    public const string DefaultArchitecture = "topk";
+
+    /// <summary>Fields of SAELens that change nothing here: its logging, compilation and data loading.</summary>
+    private static readonly HashSet<string> Meaningless = new(StringComparer.Ordinal)
+    {
+        "act_store_device", "autocast", "autocast_lm", "cached_activations_path", "checkpoint_path", "compile_llm", "compile_sae",
+        "dataset_trust_remote_code", "dead_feature_threshold", "device", "hook_eval", "is_dataset_tokenized", "llm_compilation_mode",
+        "logger", "model_class_name", "model_from_pretrained_kwargs", "model_kwargs", "n_checkpoints", "resume_from_checkpoint",
+        "sae_compilation_mode", "sae_lens_training_version", "sae_lens_version", "save_final_checkpoint", "streaming",
+        "use_cached_activations", "verbose",
+    };
+
+    /// <summary>Other names of fields: the trainer's and the runner's differ.</summary>
+    private static readonly Dictionary<string, string> OtherNames = new(StringComparer.Ordinal)
+    {
+        ["training_tokens"] = "total_training_samples",
+        ["train_batch_size_tokens"] = "train_batch_size_samples",
+        ["from_pretrained_path"] = "init_from",
+        ["model"] = "model_name",
+    };
+
+    /// <summary>Reads a run from a file and from fields given besides.</summary>
+    /// <param name="path">A JSON file; null: the other fields alone.</param>
+    /// <param name="overrides">Fields that win over the file's.</param>
+    /// <returns>
+    /// The run. Where nothing says otherwise it is a TopK SAE; with neither file nor source, the demonstration that
+    /// takes about a minute.
+    /// </returns>
+    /// <exception cref="InvalidInputException">The file cannot be used, or a field is unknown or of the wrong kind.</exception>
+    public static RunConfig Load(string? path, JsonObject overrides)
+    {
+        var json = path is null ? [] : (JsonObject)JsonNode.Parse(JsonConfig.Read(path).Element.GetRawText())!;
+        var run = Read(json, overrides, path ?? "options", DefaultArchitecture);
+        if (run.Data is { ModelName: null, Text: null, Tokens: null, Activations: null })
+            run = Read(Under(Demonstration(run), json, path), overrides, path ?? "options", DefaultArchitecture);
+        return run with { OutputPath = run.OutputPath ?? FreeFolder(run) };
+    }
+
+    /// <summary>Reads a run.</summary>
+    /// <param name="json">The file's content; empty for all defaults.</param>
+    /// <param name="overrides">Fields that win over the file's, all at the top.</param>
+    /// <param name="where">The file, for messages.</param>
+    /// <param name="architecture">The architecture if no field names one.</param>
+    /// <exception cref="InvalidInputException">A field is unknown or its value has the wrong kind.</exception>
+    public static RunConfig Read(JsonObject json, JsonObject overrides, string where, string architecture)
+    {
+        var fields = Flatten(json, where);
+        foreach (var (name, value) in Flatten(overrides, where)) fields[name] = value;
+        var start = StartingPoint(fields, where);
+        var chosen = Text(fields.GetValueOrDefault("architecture") ?? start["architecture"], "architecture", where) ?? architecture;
+        fields.Remove("architecture");
+        var saeType = SaeRegistry.Default.ConfigType(chosen, training: true);
+        var parts = new Part[] { new(saeType), new(typeof(TrainerConfig)), new(typeof(DataConfig)), new(typeof(SyntheticConfig)) };
+        // What the weights were trained with holds unless the run says otherwise.
+        foreach (var (name, value) in start)
+            if (parts[0].Names.Contains(name)) parts[0].Given[name] = value?.DeepClone();
+        var ignored = new List<string>();
+        string? initFrom = null, outputPath = null;
+        foreach (var (name, value) in fields)
+        {
+            if (name == "init_from") initFrom = Text(value, name, where);
+            else if (name == "output_path") outputPath = Text(value, name, where);
+            else if (name == "dataset_path") AddDataset(parts[2], Text(value, name, where));
+            else if (Place(parts, name, value)) continue;
+            else if (Meaningless.Contains(name) || name.StartsWith("wandb", StringComparison.Ordinal) || name.StartsWith("run_name", StringComparison.Ordinal)) ignored.Add(name);
+            else throw Unknown(name, parts, where);
+        }
+
+        var sae = (TrainingSaeConfig)parts[0].Read(where);
+        if (sae.DIn < 1 && fields.ContainsKey("d_in") || sae.DSae < 1 && fields.ContainsKey("d_sae")) sae.Validate();
+        return new RunConfig
+        {
+            Sae = sae,
+            Trainer = (TrainerConfig)parts[1].Read(where),
+            Data = (DataConfig)parts[2].Read(where),
+            Synthetic = (SyntheticConfig)parts[3].Read(where),
+            InitFrom = initFrom,
+            OutputPath = outputPath,
+            Ignored = ignored,
+        };
+    }
+
+    /// <summary>A trainer's field as SAELens' runner calls it.</summary>
+    /// <param name="name">The field's name in snake_case.</param>
+    public static string RunnerName(string name) => name switch
+    {
+        "total_training_samples" => "training_tokens",
+        "train_batch_size_samples" => "train_batch_size_tokens",
+        _ => name,
+    };
+
+    /// <summary>
+    /// Settings for the synthetic source that no one gave: measured to find every true feature within a minute. One
+    /// feature more than are active on average, twice as many latents as true features.
+    /// </summary>
+    private static JsonObject Demonstration(RunConfig run)
+    {
+        var demonstration = new JsonObject
+        {
+            ["d_sae"] = 2 * run.Synthetic.NTrue,
+            ["training_tokens"] = 2_000_000,
+            ["train_batch_size_tokens"] = 1024,
+            ["lr"] = 3e-3,
+            ["lr_decay_steps"] = 600,
+            ["dead_feature_window"] = 100,
+        };
+        switch (run.Sae)
+        {
+            case TopKTrainingConfig:
+                demonstration["k"] = (int)Math.Ceiling(run.Synthetic.MeanActive) + 1;
+                break;
+            case StandardTrainingConfig:
+                demonstration["l1_coefficient"] = 0.1;
+                demonstration["l1_warm_up_steps"] = 200;
+                break;
+        }
+
+        return demonstration;
+    }
+
+    /// <summary>The fields of one object, and below them those of another that it does not have.</summary>
+    private static JsonObject Under(JsonObject below, JsonObject json, string? path)
+    {
+        var all = (JsonObject)below.DeepClone();
+        foreach (var (name, value) in Flatten(json, path ?? "options"))
+        {
+            all.Remove(RunnerName(name));
+            all[name] = value?.DeepClone();
+        }
+
+        return all;
+    }
+
+    /// <summary>A folder under <c>output/</c> that does not exist yet.</summary>
+    private static string FreeFolder(RunConfig run)
+    {
+        var source = run.Data.ModelName is { } model ? Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(model))) + "-" + run.Data.HookName
+            : run.Data.Activations is { } file ? Path.GetFileNameWithoutExtension(file)
+            : "synthetic";
+        var name = Path.Combine("output", $"{run.Sae.Architecture}-{source}");
+        var free = name;
+        for (var i = 2; Directory.Exists(free) || File.Exists(free); i++) free = string.Create(CultureInfo.InvariantCulture, $"{name}-{i}");
+        return free;
+    }
+
+    /// <summary>Where a result folder holds the form that can be trained further.</summary>
+    /// <param name="folder">A folder of an SAE.</param>
+    internal static string TrainingFolder(string folder)
+    {
+        var inner = Path.Combine(folder, SaeLensFolder.TrainingFolder);
+        return Directory.Exists(inner) ? inner : folder;
+    }
+
+    /// <summary>Settings beside the weights to start from, if those lie in a folder.</summary>
+    private static JsonObject StartingPoint(Dictionary<string, JsonNode?> fields, string where)
+    {
+        if (Text(fields.GetValueOrDefault("init_from"), "init_from", where) is not { } path || !Directory.Exists(path)) return [];
+        var folder = TrainingFolder(path);
+        return File.Exists(Path.Combine(folder, SaeLensFolder.ConfigFile)) ? ConfigJson.ToJson(SaeLensFolder.ReadConfig(folder, training: true)) : [];
+    }
+
+    /// <summary>A field given to every record that has it: the seed is the trainer's and the synthetic source's.</summary>
+    private static bool Place(Part[] parts, string name, JsonNode? value)
+    {
+        var placed = false;
+        foreach (var part in parts)
+        {
+            if (!part.Names.Contains(name)) continue;
+            part.Given[name] = value?.DeepClone();
+            placed = true;
+        }
+
+        return placed;
+    }
+
+    private static Dictionary<string, JsonNode?> Flatten(JsonObject json, string where)
+    {
+        var fields = new Dictionary<string, JsonNode?>(StringComparer.Ordinal);
+        foreach (var (name, value) in json)
+        {
+            if (name is "sae" or "sae_cfg" or "trainer" or "trainer_cfg" or "synthetic")
+            {
+                if (value is not JsonObject nested) throw new InvalidInputException($"{where}: field \"{name}\" is not an object");
+                foreach (var (inner, v) in Flatten(nested, where)) fields[inner] = v;
+            }
+            else
+            {
+                fields[OtherNames.GetValueOrDefault(name, name)] = value;
+            }
+        }
+
+        return fields;
+    }
+
+    /// <summary>SAELens' data set: a safetensors file holds tokens, anything else is text.</summary>
+    private static void AddDataset(Part data, string? path)
+    {
+        if (string.IsNullOrEmpty(path)) return;
+        data.Given[path.EndsWith(".safetensors", StringComparison.Ordinal) ? "tokens" : "text"] = path;
+    }
+
+    private static string? Text(JsonNode? value, string name, string where) => value switch
+    {
+        null => null,
+        JsonValue v when v.TryGetValue<string>(out var text) => text,
+        _ => throw new InvalidInputException($"{where}: field \"{name}\" cannot be {value.ToJsonString()}; it is a text"),
+    };
+
+    private static InvalidInputException Unknown(string name, Part[] parts, string where)
+    {
+        var known = parts.SelectMany(p => p.Names).Concat(["init_from", "output_path"]).Distinct();
+        return new InvalidInputException($"{where}: field \"{name}\" is not known{NearNames.Advice(name, known)}");
+    }
+
+    /// <summary>One record and the fields given for it.</summary>
+    private sealed class Part
+    {
+        private readonly Type _type;
+
+        public Part(Type type)
+        {
+            _type = type;
+            Names = [.. ConfigJson.ToJson(Activator.CreateInstance(type)!).Select(p => p.Key).Where(n => n != "architecture")];
+        }
+
+        public HashSet<string> Names { get; }
+
+        public JsonObject Given { get; } = [];
+
+        public object Read(string where) => ConfigJson.FromJson(Given, _type, where);
+    }
+}

@@ -1,0 +1,173 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
+using IlgpuSae.Activations;
+using IlgpuSae.Evaluation;
+using IlgpuSae.Saes;
+using IlgpuSae.Tensors;
+using IlgpuSae.Training;
+
+namespace IlgpuSae.Runs;
+
+/// <summary>The source a run's settings name, opened: a model that reads tokens, a file of activations, or the synthetic one.</summary>
+internal sealed class RunSource : IDisposable
+{
+    private readonly RunConfig _config;
+    private readonly FileActivationSource? _file;
+    private readonly LanguageModel? _language;
+    private readonly TokenSource? _tokens;
+    private readonly ModelActivationSource? _activations;
+    private MixingBuffer? _buffer;
+
+    private RunSource(RunConfig config, Device device)
+    {
+        var data = config.Data;
+        _config = config;
+        if (data.ModelName is { } folder)
+        {
+            try
+            {
+                _language = LanguageModel.Load(folder, device);
+                // A wrong hook name is worth saying before the corpus is opened.
+                _ = _language.Model.Hooks[data.HookName!];
+                _tokens = _language.OpenTokens(data, data.Contexts);
+                _activations = new ModelActivationSource(_language.Model, _tokens, new ModelActivationOptions
+                {
+                    HookName = data.HookName!,
+                    HookHeadIndex = data.HookHeadIndex,
+                    BatchSizePrompts = data.StoreBatchSizePrompts,
+                    Positions = data.SeqposSlice,
+                    ExcludedTokens = _language.Excluded(data.ExcludeSpecialTokens),
+                });
+                if (data.EvalContexts is not null) _language.OpenTokens(data, data.EvalContexts).Dispose();
+            }
+            catch
+            {
+                Dispose();
+                throw;
+            }
+        }
+        else if (data.Activations is { } path)
+        {
+            _file = new FileActivationSource(path, data.Shuffle, config.Trainer.Seed);
+        }
+        else
+        {
+            Synthetic = new SyntheticSuperposition(config.Synthetic);
+        }
+    }
+
+    /// <summary>The synthetic source; null if another is used.</summary>
+    public SyntheticSuperposition? Synthetic { get; }
+
+    /// <summary>Width of the rows.</summary>
+    public int Width => _activations?.Width ?? _file?.Width ?? Synthetic!.Width;
+
+    /// <summary>How often the data began again.</summary>
+    public int Wraps => _tokens?.Wraps ?? _file?.Wraps ?? 0;
+
+    /// <summary>What the user ought to know about the data.</summary>
+    public IReadOnlyList<string> Notes => _tokens?.Notes ?? [];
+
+    /// <summary>Where the SAE comes from, in SAELens' metadata.</summary>
+    public IEnumerable<KeyValuePair<string, JsonNode?>> Metadata
+    {
+        get
+        {
+            var data = _config.Data;
+            if (_language is null || _tokens is null)
+            {
+                if (Synthetic is not null) yield return new("model_name", "synthetic superposition");
+                else if (data.HookName is not null) yield return new("hook_name", data.HookName);
+                yield break;
+            }
+
+            yield return new("model_name", _language.Name);
+            yield return new("model_class_name", "HookedTransformer");
+            yield return new("hook_name", data.HookName);
+            yield return new("hook_head_index", data.HookHeadIndex);
+            yield return new("dataset_path", Path.GetFileName(_tokens.Name));
+            yield return new("context_size", _tokens.ContextSize);
+            yield return new("prepend_bos", data.PrependBos);
+            yield return new("seqpos_slice", System.Text.Json.JsonSerializer.SerializeToNode(data.SeqposSlice));
+            yield return new("exclude_special_tokens", System.Text.Json.JsonSerializer.SerializeToNode(data.ExcludeSpecialTokens));
+            yield return new("sequence_separator_token", data.SequenceSeparatorToken);
+            yield return new("disable_concat_sequences", data.DisableConcatSequences);
+        }
+    }
+
+    /// <summary>Opens what a run names.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="device">Where a model is to live.</param>
+    /// <exception cref="InvalidInputException">Settings contradict each other, or a file cannot be used.</exception>
+    public static RunSource Open(RunConfig config, Device device)
+    {
+        config.Data.Validate();
+        config.Trainer.Validate();
+        return new RunSource(config, device);
+    }
+
+    /// <summary>The rows to train on, mixed if asked.</summary>
+    public IActivationSource Rows(TrainerConfig trainer)
+    {
+        if (_activations is null) return (IActivationSource?)_file ?? Synthetic!;
+        var data = _config.Data;
+        var positions = data.SeqposSlice.Positions(_tokens!.ContextSize).Length;
+        var capacity = (long)data.NBatchesInBuffer * data.StoreBatchSizePrompts * positions;
+        if (capacity > int.MaxValue) throw new InvalidInputException($"n_batches_in_buffer: a buffer of {capacity} tokens is too large; lower it");
+        if (capacity < trainer.TrainBatchSizeSamples)
+        {
+            throw new InvalidInputException($"n_batches_in_buffer: {data.NBatchesInBuffer} x {data.StoreBatchSizePrompts} contexts of {positions} tokens "
+                + $"are fewer than train_batch_size_tokens = {trainer.TrainBatchSizeSamples}; raise one of the former or lower the latter");
+        }
+
+        // Unmixed rows need no more than one batch's room.
+        return _buffer = new MixingBuffer(_activations, data.Shuffle ? (int)capacity : trainer.TrainBatchSizeSamples, trainer.Seed, data.Shuffle, data.ActivationsMixingFraction);
+    }
+
+    /// <summary>One line about what is going to be trained on.</summary>
+    public string Describe(RunConfig completed)
+    {
+        var sae = completed.Sae;
+        var what = string.Create(CultureInfo.InvariantCulture, $"training {sae.Architecture}, {sae.DSae} features, on ");
+        if (_language is not null) return what + string.Create(CultureInfo.InvariantCulture, $"{_config.Data.HookName} of {_language.Name} ({Width} wide), reading {_tokens!.Name} in contexts of {_tokens.ContextSize} tokens");
+        if (_file is not null) return what + string.Create(CultureInfo.InvariantCulture, $"{_file.Rows} rows of {_file.Path} ({Width} wide)");
+        return what + string.Create(CultureInfo.InvariantCulture, $"synthetic rows ({Width} wide) made of {Synthetic!.Features} true features");
+    }
+
+    /// <summary>Judges the SAE: on a model's held-out or next contexts, or on rows.</summary>
+    public (EvaluationResult? Result, string On) Judge(RunConfig completed, Sae sae, int rows, CancellationToken cancellation)
+    {
+        var data = _config.Data;
+        if (data.NEvalBatches == 0) return (null, "");
+        if (_language is null)
+        {
+            var source = (IActivationSource?)_file ?? Synthetic!;
+            var count = _file is null ? rows : Math.Min(rows, _file.Rows);
+            var on = string.Create(CultureInfo.InvariantCulture, $"{count} {(_file is null ? "new rows" : "rows of the file that was trained on")}");
+            return (RowsEvaluator.Run(sae, source, count), on);
+        }
+
+        using var heldOut = data.EvalContexts is { } contexts ? _language.OpenTokens(data, contexts) : null;
+        var batches = data.NEvalBatches ?? (heldOut is null ? 10 : null);
+        var evaluator = new SaeEvaluator(_language.Model, sae, data.HookName!, new EvaluationOptions
+        {
+            BatchSizePrompts = data.EvalBatchSizePrompts ?? data.StoreBatchSizePrompts,
+            NEvalReconstructionBatches = batches,
+            NEvalSparsityVarianceBatches = batches,
+            ExcludedTokens = _language.Excluded(data.ExcludeSpecialTokens),
+            HookHeadIndex = data.HookHeadIndex,
+        });
+        var result = evaluator.Run(heldOut ?? _tokens!, cancellation: cancellation);
+        return (result, heldOut is null ? "contexts after those trained on (text that is too short is read again)" : $"contexts {data.EvalContexts}");
+    }
+
+    /// <summary>Closes files and gives memory back.</summary>
+    public void Dispose()
+    {
+        _buffer?.Dispose();
+        _activations?.Dispose();
+        _tokens?.Dispose();
+        _language?.Dispose();
+        _file?.Dispose();
+    }
+}
