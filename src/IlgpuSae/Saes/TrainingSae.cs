@@ -102,22 +102,17 @@ public abstract class TrainingSae : Sae
     public virtual void Initialize(ulong seed)
     {
         foreach (var p in Parameters.Values) p.Clear();
-        var rows = new float[WDec.Count];
-        InitialDraw.Uniform(rows, seed, stream: 0);
         var width = Config.OutputWidth;
-        var bound = Math.Sqrt(6.0 / width);
-        for (var at = 0; at < rows.Length; at += width)
+        var bound = (float)Math.Sqrt(6.0 / width);
+        RandomFill.Uniform(WDec, seed, stream: 0, -bound, bound);
+        var rows = WDec.ToArray<float>();
+        for (var at = 0; at < rows.Length && Config.DecoderInitNorm is not null; at += width)
         {
             var row = rows.AsSpan(at, width);
             var sum = 0.0;
-            foreach (ref var v in row)
-            {
-                v = (float)(((2.0 * v) - 1) * bound);
-                sum += (double)v * v;
-            }
-
-            if (Config.DecoderInitNorm is not { } norm || sum == 0) continue;
-            var factor = norm / Math.Sqrt(sum);
+            foreach (var v in row) sum += (double)v * v;
+            if (sum == 0) continue;
+            var factor = Config.DecoderInitNorm.Value / Math.Sqrt(sum);
             foreach (ref var v in row) v = (float)(v * factor);
         }
 
