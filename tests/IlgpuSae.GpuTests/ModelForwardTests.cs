@@ -1,3 +1,4 @@
+using IlgpuSae.Models;
 using IlgpuSae.Testing;
 using Xunit;
 
@@ -13,5 +14,15 @@ public sealed class ModelForwardTests
     {
         using var device = TestDevice.Open();
         ModelChecks.EveryHook(Golden.Open("lm", name), device, maxRows: 1);
+    }
+
+    [Fact]
+    public void Generation_with_the_cache_gives_the_tokens_of_TransformerLens()
+    {
+        var golden = Golden.Open("lm", "llama_gqa");
+        using var device = TestDevice.Open();
+        using var model = HookedTransformer.Load(golden.PathOf("model"), device);
+        var expected = golden.Rows("expected_generate.safetensors", "tokens").Select(r => r[..10]).ToArray();
+        Assert.Equal(expected, model.Generate(expected.Select(r => r[..8]).ToArray(), new GenerationOptions { MaxNewTokens = 2 }, TestContext.Current.CancellationToken));
     }
 }

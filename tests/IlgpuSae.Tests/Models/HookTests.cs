@@ -195,6 +195,29 @@ public sealed class HookTests
     });
 
     [Fact]
+    public void Every_heads_result_has_the_gradient_of_what_it_is_added_to() => Run("gpt2_tiny", (model, scope, tokens) =>
+    {
+        using var tape = new Tape(scope);
+        const string Result = "blocks.1.attn.hook_result", Out = "blocks.1.hook_attn_out", Z = "blocks.1.attn.hook_z";
+        var watch = new[] { Hook.Watch(Z, tape), Hook.Watch(Result, tape), Hook.Watch(Out, tape) };
+        var (logits, cache) = model.RunWithCache(scope, tokens, $"{Z},{Result},{Out}", new ForwardOptions { Hooks = watch });
+        tape.Backward(Reduce.Mean(scope, CrossEntropy.PerToken(scope, logits, tokens)));
+        float[] each = tape.Gradient(cache[Result]).ToArray<float>(), sum = tape.Gradient(cache[Out]).ToArray<float>();
+        int heads = model.Spec.NHeads, d = model.Spec.DModel;
+        Assert.Contains(sum, v => v != 0);
+        for (var i = 0; i < each.Length; i++) Assert.Equal(sum[(i / d / heads * d) + (i % d)], each[i]);
+
+        // The gradient at z comes out the same through the heads' results and through the product of all at once.
+        var through = tape.Gradient(cache[Z]).ToArray<float>();
+        using var direct = new TensorScope(model.Device);
+        using var other = new Tape(direct);
+        var again = HookedTransformer.Tokens(direct, [3, 17, 42, 5, 60, 1, 88], [9, 9, 2, 31, 77, 50, 0]);
+        var (plain, z) = model.RunWithCache(direct, again, Z, new ForwardOptions { Hooks = [Hook.Watch(Z, other)] });
+        other.Backward(Reduce.Mean(direct, CrossEntropy.PerToken(direct, plain, again)));
+        Golden.Close("gradient at z", through, other.Gradient(z[Z]).ToArray<float>(), 1e-6, 1e-4);
+    });
+
+    [Fact]
     public void Names_have_short_forms_patterns_layers_and_widths()
     {
         var names = new HookNames(HookedTransformer.ReadSpec(Golden.Open("lm", "llama_gqa").PathOf("model")));

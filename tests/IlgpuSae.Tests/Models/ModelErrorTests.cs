@@ -94,6 +94,21 @@ public sealed class ModelErrorTests
         Assert.Equal(0, device.UsedBytes);
     }
 
+    [Theory]
+    [InlineData("blocks.1.ln2.w", null, null, "model family Careless: no rule makes \"blocks.1.ln2.w\" and 0 more parameters")]
+    [InlineData("blocks.1.ln2.w", "blocks.1.ln3.w", null, "model family Careless: a rule makes \"blocks.1.ln3.w\", which LlamaForCausalLM has not or was made before")]
+    [InlineData("blocks.1.ln2.w", "blocks.1.ln2.w", 33, "model family Careless: its rule makes \"blocks.1.ln2.w\" [33], the model needs [32]")]
+    public void A_familys_own_mistakes_are_told_as_such(string target, string? renamed, int? length, string message)
+    {
+        var family = new Careless(rule => rule.Target != target ? rule
+            : renamed is null ? null
+            : rule with { Target = renamed, SourceShape = length is { } n ? [n] : rule.SourceShape });
+        using var files = SafetensorsFolder.Open(Golden.Open("lm", "llama_gqa").PathOf("model"));
+        using var device = new CpuDevice(1);
+        var loader = new WeightLoader(files, family, HookedTransformer.ReadSpec(files.Path));
+        Assert.Equal(message, Assert.Throws<InvalidInputException>(() => loader.Load(device, true, false)).Message);
+    }
+
     [Fact]
     public void A_folder_that_is_none_says_what_a_model_is()
     {
@@ -170,5 +185,17 @@ public sealed class ModelErrorTests
         Assert.Equal(0, device.UsedBytes);
         Assert.DoesNotContain('\n', e.Message);
         return e.Message.Replace(path + Path.DirectorySeparatorChar, "", StringComparison.Ordinal).Replace(path, "", StringComparison.Ordinal);
+    }
+
+    /// <summary>Llama with a changed list of rules.</summary>
+    private sealed class Careless(Func<WeightRule, WeightRule?> change) : ModelFamily
+    {
+        private readonly Llama _llama = new();
+
+        public override string OptionalPrefix => _llama.OptionalPrefix;
+
+        public override ModelSpec ReadConfig(JsonConfig config, string architecture) => _llama.ReadConfig(config, architecture);
+
+        public override IEnumerable<WeightRule> Weights(ModelSpec spec) => _llama.Weights(spec).Select(change).OfType<WeightRule>();
     }
 }

@@ -188,6 +188,38 @@ public sealed class ModelLoadTests
     }
 
     [Fact]
+    public void Random_weights_depend_on_the_seed_alone()
+    {
+        var spec = HookedTransformer.ReadSpec(Golden.Open("lm", "gpt2_tiny").PathOf("model"));
+        float[] Made(int threads, ulong seed)
+        {
+            using var device = new CpuDevice(threads);
+            using var model = HookedTransformer.WithRandomWeights(spec, device, seed);
+            Assert.All(model.Parameters["blocks.0.ln1.w"].ToArray<float>(), v => Assert.Equal(1, v));
+            Assert.All(model.Parameters["blocks.2.attn.b_Q"].ToArray<float>(), v => Assert.Equal(0, v));
+            var w = model.Parameters["blocks.1.mlp.W_in"].ToArray<float>();
+            Assert.InRange(Math.Sqrt(w.Average(v => (double)v * v)), 0.019, 0.021);
+            return Logits(model);
+        }
+
+        Assert.Equal(Made(1, 5), Made(2, 5));
+        Assert.NotEqual(Made(1, 5), Made(1, 6));
+    }
+
+    [Fact]
+    public void The_example_in_the_documents_is_the_family_tested_here()
+    {
+        var root = Path.GetFullPath(Path.Combine(Golden.FolderOf("lm"), "..", "..", ".."));
+        var shown = File.ReadLines(Path.Combine(root, "docs", "adding-a-model.md"))
+            .Where(l => l.StartsWith('+') && !l.StartsWith("+++", StringComparison.Ordinal)).Select(l => l[1..])
+            .Where(l => !l.TrimStart().StartsWith("//", StringComparison.Ordinal));
+        var source = File.ReadLines(Path.Combine(root, "tests", "IlgpuSae.Tests", "Models", "OutsideFamilies.cs"));
+        var tested = source.SkipWhile(l => !l.StartsWith("[ModelFamily(\"Mistral", StringComparison.Ordinal)).TakeWhile(l => l != "}").Append("}").Where(l => !l.TrimStart().StartsWith("//", StringComparison.Ordinal));
+        Assert.EndsWith(string.Join('\n', tested), string.Join('\n', shown), StringComparison.Ordinal);
+        Assert.True(tested.Count() > 15);
+    }
+
+    [Fact]
     public void Parameter_count_is_that_of_the_checkpoint()
     {
         var c = Checkpoint.Of("gpt2_tiny");
