@@ -22,8 +22,10 @@ try
             Memory(device);
             break;
         case "kernels":
-            foreach (var m in Kernels()) Launch(device, m);
-            Console.WriteLine($"{Kernels().Count()} kernels");
+            // All of them, or those of the class that the third argument names.
+            var kernels = Kernels().Where(m => args.Length < 3 || m.DeclaringType!.Name == args[2]).ToArray();
+            foreach (var m in kernels) Launch(device, m);
+            Console.WriteLine($"{kernels.Length} kernels");
             break;
         case "cublas-f32" or "cublas-bf16":
             Console.WriteLine($"cuBLAS found: {Cublas.Of(device) is not null}");

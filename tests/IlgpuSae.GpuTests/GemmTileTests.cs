@@ -51,6 +51,50 @@ public sealed class GemmTileTests(WideGroups groups) : IClassFixture<WideGroups>
     [Fact]
     public void A_sum_over_nothing_is_the_bias() => Check((3, 5, 0), false, true, DType.F32, bias: true, parts: 1);
 
+    [Fact]
+    public void Factors_of_tensor_cores_are_rounded_and_transposed()
+    {
+        const int Rows = 5, K = 19;
+        var random = new Random(3);
+        var values = Values(random, Rows * K);
+        values[0] = 1 + (1f / 256);
+        values[1] = 1 + (3f / 256);
+        values[2] = float.NaN;
+        using var scope = new TensorScope(groups.Device);
+        using var along = Gemm.AlongK(groups.Device, scope.From<float>(values, [Rows, K]), Rows, K, transposed: false)!;
+        Assert.Equal([.. values.Select(Rounded)], Widen(along));
+        using var across = Gemm.AlongK(groups.Device, scope.From<float>(values, [K, Rows]), Rows, K, transposed: true)!;
+        Assert.Equal([.. Enumerable.Range(0, Rows * K).Select(i => Rounded(values[(i % K * Rows) + (i / K)]))], Widen(across));
+
+        // Ties go to the even neighbour: 1 + 1/256 down to 1, 1 + 3/256 up to 1 + 4/256.
+        static float Rounded(float v) => v == 1 + (1f / 256) ? 1 : v == 1 + (3f / 256) ? 1 + (4f / 256) : v;
+    }
+
+    /// <summary>Half a minute: each of a warp's lanes is a thread of the operating system, and every exchange a barrier.</summary>
+    [Fact(Explicit = true)]
+    public void Tensor_cores_agree_with_the_definition()
+    {
+        var (m, n, k) = (70, 45, 64);
+        var random = new Random(17);
+        var device = groups.Device;
+        using var scope = new TensorScope(device);
+        float[] va = Values(random, m * k), vb = Values(random, n * k), vbias = Values(random, n);
+        var y = scope.New([m, n]);
+        Gemm.OnTensorCores(device, (m, n, k), scope.From<float>(va, [m, k]), scope.From<float>(vb, [k, n]), scope.From<float>(vbias, [n]), false, false, y);
+        var expected = Gemm.Reference((m, n, k), Double(va), Double(vb), Double(vbias), false, false);
+        Assert.All(y.ToArray<float>().Zip(expected), p => Assert.Equal(p.Second, p.First, Tolerance));
+    }
+
+    private static unsafe float[] Widen(Tensor bfloat16)
+    {
+        using var cpu = new CpuDevice(1);
+        using var host = new Tensor(cpu, bfloat16.Shape, DType.BF16);
+        host.CopyFrom(bfloat16);
+        var y = new float[host.Count];
+        for (var i = 0; i < y.Length; i++) y[i] = BitConverter.UInt32BitsToSingle((uint)((ushort*)host.HostAddress)[i] << 16);
+        return y;
+    }
+
     private void Check((int M, int N, int K) sizes, bool transposeA, bool transposeB, DType typeB, bool bias, int parts)
     {
         var (m, n, k) = sizes;

@@ -33,7 +33,7 @@ public sealed class KernelCatalog
             {
                 foreach (var architecture in Architectures)
                 {
-                    context ??= Context.Create(b => GpuDevice.Configure(b));
+                    context ??= GpuDevice.NewContext(_ => { });
                     var result = Compile(context, all[i], architecture);
                     lock (_compiled) _compiled.Add((Name(all[i]), architecture), result);
                     if (result.Error is null) continue;
@@ -65,13 +65,13 @@ public sealed class KernelCatalog
         .Where(m => m.GetCustomAttribute<GpuKernelAttribute>() is not null)
         .OrderBy(Name, StringComparer.Ordinal);
 
-    internal static CompiledKernel Compile(Context context, MethodInfo method, string architecture)
+    /// <summary>Compiles a kernel, by default to the newest version of PTX that the assembler in Debian (CUDA 12.4) reads.</summary>
+    internal static CompiledKernel Compile(Context context, MethodInfo method, string architecture, CudaInstructionSet? version = null)
     {
         var target = architecture == "sm_80" ? CudaArchitecture.SM_80 : CudaArchitecture.SM_90;
         try
         {
-            // The newest version of PTX that the assembler in Debian (CUDA 12.4) reads.
-            using var backend = new PTXBackend(context, new CudaCapabilityContext(target), target, CudaInstructionSet.ISA_84, null);
+            using var backend = new PTXBackend(context, new CudaCapabilityContext(target), target, version ?? CudaInstructionSet.ISA_84, null);
             return new CompiledKernel(PtxPipeline.Compile(backend, target, method).PTXAssembly, null);
         }
         catch (Exception e)

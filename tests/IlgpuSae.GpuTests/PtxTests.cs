@@ -1,6 +1,7 @@
 using System.Reflection;
 using System.Text.RegularExpressions;
 using ILGPU;
+using ILGPU.Runtime.Cuda;
 using IlgpuSae.Tensors;
 using Xunit;
 
@@ -45,9 +46,25 @@ public sealed partial class PtxTests(KernelCatalog catalog) : IClassFixture<Kern
     {
         const string Text = ".version 8.8\n.target sm_80\n\t.shared .align 4 .b8 s[64];\n\tbra.uni L1;\n";
         Assert.Equal(".version 8.8\n.target sm_90\n\t.shared .align 16 .b8 s[64];\n\tbra L1;\n",
-            PtxPipeline.Improve(Text, ILGPU.Runtime.Cuda.CudaArchitecture.SM_90));
-        Assert.Contains(".target sm_80\n", PtxPipeline.Improve(Text, ILGPU.Runtime.Cuda.CudaArchitecture.SM_80), StringComparison.Ordinal);
-        Assert.Contains(".target sm_80\n", PtxPipeline.Improve(Text.Replace("8.8", "7.4", StringComparison.Ordinal), ILGPU.Runtime.Cuda.CudaArchitecture.SM_90), StringComparison.Ordinal);
+            PtxPipeline.Improve(Text, CudaArchitecture.SM_90));
+        Assert.Contains(".target sm_80\n", PtxPipeline.Improve(Text, CudaArchitecture.SM_80), StringComparison.Ordinal);
+        Assert.Contains(".target sm_80\n", PtxPipeline.Improve(Text.Replace("8.8", "7.4", StringComparison.Ordinal), CudaArchitecture.SM_90), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("Gemm.Tile128NtKernel")]
+    [InlineData("Gemm.TileBf16Kernel")]
+    [InlineData("Softmax.GpuKernel")]
+    public void The_newest_drivers_get_the_text_that_the_assembler_is_asked_about(string kernel)
+    {
+        using var context = GpuDevice.NewContext(_ => { });
+        string Body(CudaInstructionSet version)
+        {
+            var text = KernelCatalog.Compile(context, KernelCatalog.Method(kernel), "sm_90", version).Text;
+            return Identifier().Replace(text[text.IndexOf(".target", StringComparison.Ordinal)..], "_");
+        }
+
+        Assert.Equal(Body(CudaInstructionSet.ISA_84), Body(CudaInstructionSet.ISA_88));
     }
 
     [Fact]
@@ -71,7 +88,7 @@ public sealed partial class PtxTests(KernelCatalog catalog) : IClassFixture<Kern
     public void Text_that_a_device_would_not_run_well_is_found(string sample, string? problem)
     {
         var method = typeof(Samples).GetMethod(sample, BindingFlags.Static | BindingFlags.Public)!;
-        using var context = Context.Create(b => GpuDevice.Configure(b));
+        using var context = GpuDevice.NewContext(_ => { });
         var compiled = KernelCatalog.Compile(context, method, "sm_80");
         Assert.Null(compiled.Error);
         var found = Problems(compiled, method.GetCustomAttribute<GpuKernelAttribute>()!).ToArray();
@@ -106,6 +123,9 @@ public sealed partial class PtxTests(KernelCatalog catalog) : IClassFixture<Kern
 
     [GeneratedRegex(@"^(@!?%\w+ )?(atom|red)\.(\w+\.)*add\.(\w+\.)*f\d")]
     private static partial Regex FloatAtomic();
+
+    [GeneratedRegex(@"_\d+")]
+    private static partial Regex Identifier();
 
     private static class Samples
     {

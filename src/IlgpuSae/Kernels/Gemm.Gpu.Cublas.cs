@@ -29,18 +29,20 @@ public static partial class Gemm
         return narrow;
     }
 
-    /// <summary>Rounds to the nearest bfloat16, ties to even; a NaN stays one.</summary>
     [GpuKernel]
     private static void NarrowKernel(ArrayView<byte> x, ArrayView<ushort> y, int type)
     {
         var step = (long)Grid.DimX * Group.DimX;
-        for (var i = ((long)Grid.IdxX * Group.DimX) + Group.IdxX; i < y.Length; i += step)
-        {
-            var bits = Interop.FloatAsInt(Read(x, i, type));
-            var rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-            if ((bits & 0x7FFFFFFFu) > 0x7F800000u) rounded = (bits >> 16) | 0x40u;
-            y[i] = (ushort)rounded;
-        }
+        for (var i = ((long)Grid.IdxX * Group.DimX) + Group.IdxX; i < y.Length; i += step) y[i] = Narrow(Read(x, i, type));
+    }
+
+    /// <summary>The nearest bfloat16, ties to even; a NaN stays one.</summary>
+    private static ushort Narrow(float value)
+    {
+        var bits = Interop.FloatAsInt(value);
+        var rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+        if ((bits & 0x7FFFFFFFu) > 0x7F800000u) rounded = (bits >> 16) | 0x40u;
+        return (ushort)rounded;
     }
 
     /// <summary>Every row of y becomes the bias.</summary>

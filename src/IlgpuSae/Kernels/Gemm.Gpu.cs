@@ -5,7 +5,7 @@ using IlgpuSae.Tensors;
 namespace IlgpuSae.Kernels;
 
 /// <summary>
-/// The ILGPU side. On CUDA: cuBLAS where the machine has it; else tiles of 128 x 128 where sizes and addresses allow
+/// The ILGPU side. On CUDA: cuBLAS where the machine has it; else tensor cores where bfloat16 factors are allowed, tiles of 128 x 128 where sizes and addresses allow
 /// loads of 16 bytes, else tiles of 64 x 64 for anything. On ILGPU's CPU accelerator one thread an element: barriers
 /// cost more there than tiles save.
 /// </summary>
@@ -21,6 +21,7 @@ public static partial class Gemm
         if (y.Count == 0) return;
         if (!device.IsCuda) Plain(device, sizes, a, b, bias, transposeA, transposeB, y);
         else if (sizes.K > 0 && Cublas.Of(device) is { } cublas) WithCublas(cublas, device, sizes, a, b, bias, transposeA, transposeB, y);
+        else if (device.Precision == MatmulPrecision.Bf16 && FitsTensorCores(sizes)) OnTensorCores(device, sizes, a, b, bias, transposeA, transposeB, y);
         else Tiled(device, sizes, a, b, bias, transposeA, transposeB, y, Parts(device, sizes));
     }
 

@@ -1,5 +1,4 @@
 using System.Globalization;
-using ILGPU;
 using ILGPU.Runtime.Cuda;
 
 namespace IlgpuSae.Tensors;
@@ -19,7 +18,7 @@ public sealed partial class GpuDevice
                 $"device cuda:{index}: the machine has {driver.Devices} CUDA device(s), cuda:0 .. cuda:{driver.Devices - 1}"));
         }
 
-        var context = Context.Create(b => Configure(b.Cuda()));
+        var context = NewContext(b => b.Cuda());
         try
         {
             var device = context.Devices.OfType<CudaDevice>().FirstOrDefault(d => d.DeviceId == index)

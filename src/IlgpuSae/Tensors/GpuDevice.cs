@@ -62,15 +62,24 @@ public sealed partial class GpuDevice : Device
     {
         var warp = groupSize >= 256 ? 32 : 4;
         var description = new CPUDevice(warp, groupSize / warp, 1);
-        var context = Context.Create(b => Configure(b.CPU(description)));
+        var context = NewContext(b => b.CPU(description));
         return new GpuDevice(context, context.GetCPUDevice(0).CreateCPUAccelerator(context, CPUAcceleratorMode.Parallel), "ilgpu-cpu");
     }
 
     /// <summary>
-    /// What every context is made with, the tests' included. O2: O1, ILGPU's default, addresses global memory with
+    /// A context as every device's is made, the tests' included. O2: O1, ILGPU's default, addresses global memory with
     /// generic loads and stores.
     /// </summary>
-    internal static Context.Builder Configure(Context.Builder builder) => builder.Optimize(OptimizationLevel.O2);
+    internal static Context NewContext(Action<Context.Builder> addDevices)
+    {
+        var context = Context.Create(b =>
+        {
+            addDevices(b);
+            b.Optimize(OptimizationLevel.O2);
+        });
+        TensorCore.Register(context);
+        return context;
+    }
 
     internal static GpuDevice OpenNamed(string name, MatmulPrecision precision = MatmulPrecision.F32)
     {

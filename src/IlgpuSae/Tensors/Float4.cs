@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace IlgpuSae.Kernels;
+namespace IlgpuSae.Tensors;
 
 /// <summary>Four floats that an ILGPU kernel moves in one access; the address must be a multiple of 16 bytes.</summary>
 [StructLayout(LayoutKind.Sequential, Size = 16)]
