@@ -49,21 +49,40 @@ internal static class DenseFallback
         return y;
     }
 
-    /// <summary>y[c] = sum over the entries of feature c of factor * x[row].</summary>
-    internal static Tensor ByFeature(TensorScope scope, SparseColumns columns, Tensor factors, Tensor x)
+    /// <summary>
+    /// By feature: sums[c] = sum over the entries of feature c of factor * x[row], totals[c] = that of the factors
+    /// alone. Features are expanded chunk by chunk straight from the rows, so nothing needs to be ordered by feature.
+    /// </summary>
+    /// <param name="scope">Owns the results.</param>
+    /// <param name="f">The pattern.</param>
+    /// <param name="factors">F32 [nnz].</param>
+    /// <param name="x">F32 [n, d]; null: no sums wanted.</param>
+    /// <param name="totals">Whether totals are wanted.</param>
+    internal static (Tensor? Sums, Tensor? Totals) ByFeature(TensorScope scope, SparseFeatures f, Tensor factors, Tensor? x, bool totals)
     {
-        var features = checked((int)columns.ColumnOffsets.Count - 1);
-        var ordered = Permute.Elements(scope, factors, columns.Entries);
-        var y = InBlocks(scope, features, x.Shape[0], x.Shape[1], (first, count) =>
+        var sums = x is null ? null : scope.New([f.Columns, x.Shape[1]]);
+        var total = totals ? scope.New([f.Columns]) : null;
+        var next = scope.New([f.Rows], DType.I32);
+        using (var starts = f.RowOffsets.Slice(0, f.Rows)) next.CopyFrom(starts);
+        var chunk = Block(f.Rows);
+        for (var first = 0; first < f.Columns; first += chunk)
         {
-            using var offsets = columns.ColumnOffsets.Slice(first, count + 1);
-            var dense = DenseFeatures.Expand(scope, offsets, columns.RowIndices, ordered, x.Shape[0]);
-            var part = Gemm.Multiply(scope, dense, x);
+            var count = Math.Min(chunk, f.Columns - first);
+            var dense = DenseFeatures.ExpandColumns(scope, f, factors, next, first, count);
+            if (sums is not null) Put(scope, sums, first, Gemm.Multiply(scope, dense, x!, transposeA: true));
+            if (total is not null) Put(scope, total, first, SumRows.Of(scope, dense, [count]));
             scope.Release(dense);
-            return part;
-        });
-        scope.Release(ordered);
-        return y;
+        }
+
+        scope.Release(next);
+        return (sums, total);
+    }
+
+    private static void Put(TensorScope scope, Tensor target, int first, Tensor part)
+    {
+        using var view = target.Slice(first, part.Shape[0]);
+        view.CopyFrom(part);
+        scope.Release(part);
     }
 
     private static int Block(int columns) => (int)Math.Max(1, Math.Min(int.MaxValue, BlockElements / Math.Max(1, columns)));
@@ -76,10 +95,7 @@ internal static class DenseFallback
         for (var first = 0; first < rows; first += block)
         {
             var count = Math.Min(block, rows - first);
-            var piece = part(first, count);
-            using var target = y.Slice(first, count);
-            target.CopyFrom(piece);
-            scope.Release(piece);
+            Put(scope, y, first, part(first, count));
         }
 
         return y;

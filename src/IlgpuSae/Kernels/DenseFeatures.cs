@@ -78,6 +78,51 @@ public static class DenseFeatures
         else Gpu((GpuDevice)scope.Device, offsets, indices, dense, values, scatter: false);
     }
 
+    /// <summary>
+    /// Some columns of the dense matrix; called for consecutive ranges of columns, it reads every entry once.
+    /// </summary>
+    /// <param name="scope">Owns the result.</param>
+    /// <param name="f">The pattern.</param>
+    /// <param name="values">F32 [nnz].</param>
+    /// <param name="next">I32 [n]: each row's first entry at or beyond <paramref name="first"/>; moved on.</param>
+    /// <param name="first">First column.</param>
+    /// <param name="count">Number of columns.</param>
+    /// <returns>F32 [n, count].</returns>
+    internal static Tensor ExpandColumns(TensorScope scope, SparseFeatures f, Tensor values, Tensor next, int first, int count)
+    {
+        var y = scope.New([f.Rows, count]);
+        if (y.Count == 0) return y;
+        if (scope.Device is CpuDevice cpu)
+        {
+            CpuColumns(cpu, f, values, next, y, first);
+            return y;
+        }
+
+        y.Clear();
+        var device = (GpuDevice)scope.Device;
+        device.Launch(ColumnsKernel, (device.IsCuda ? f.Rows : Math.Min(2, f.Rows), device.GroupSize),
+            f.RowOffsets.View<int>(), f.Indices.View<int>(), values.View<float>(), next.View<int>(), y.View<float>(), f.Rows, first, count);
+        return y;
+    }
+
+    private static unsafe void CpuColumns(CpuDevice device, SparseFeatures f, Tensor values, Tensor next, Tensor y, int first)
+    {
+        int* start = f.RowOffsets.I32, index = f.Indices.I32, at = next.I32;
+        float* v = values.F32, py = y.F32;
+        var count = y.Shape[1];
+        device.Pool.ForRange(f.Rows, PieceRows, (from, to) =>
+        {
+            for (var r = from; r < to; r++)
+            {
+                var row = py + (r * count);
+                new Span<float>(row, count).Clear();
+                int e = at[r], end = start[r + 1];
+                for (; e < end && index[e] - first < count; e++) row[index[e] - first] = v[e];
+                at[r] = e;
+            }
+        });
+    }
+
     private static unsafe void Cpu(CpuDevice device, Tensor offsets, Tensor indices, Tensor dense, Tensor values, bool scatter)
     {
         int* start = offsets.I32, index = indices.I32;
@@ -115,6 +160,31 @@ public static class DenseFeatures
                 if (scatter != 0) dense[at] = values[e];
                 else values[e] = dense[at];
             }
+        }
+    }
+
+    /// <summary>A group a row.</summary>
+    [GpuKernel]
+    private static void ColumnsKernel(
+        ArrayView<int> offsets, ArrayView<int> indices, ArrayView<float> values, ArrayView<int> next, ArrayView<float> y,
+        int rows, int first, int count)
+    {
+        var shared = SharedMemory.Allocate<int>(GroupScan.Room);
+        for (var r = Grid.IdxX; r < rows; r += Grid.DimX)
+        {
+            var start = next[r];
+            var mine = 0;
+            for (var e = start + Group.IdxX; e < offsets[r + 1]; e += Group.DimX)
+            {
+                var c = indices[e] - first;
+                if (c >= count) break;
+                y[((long)r * count) + c] = values[e];
+                mine++;
+            }
+
+            GroupScan.Before(shared, mine, out var total);
+            if (Group.IdxX == 0) next[r] = start + total;
+            Group.Barrier();
         }
     }
 }

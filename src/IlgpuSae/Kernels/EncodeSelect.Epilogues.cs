@@ -37,11 +37,8 @@ public static partial class EncodeSelect
             {
                 for (var j = 0; j < columns; j += 16)
                 {
-                    for (var bits = Passing(sums + j, Vector512<float>.Zero, columns - j); bits != 0; bits &= bits - 1)
-                    {
-                        var i = j + BitOperations.TrailingZeroCount(bits);
-                        _lists[row + r].Add(_chunks, column + i, sums[i]);
-                    }
+                    var bits = Passing(sums + j, Vector512<float>.Zero, columns - j);
+                    if (bits != 0) _lists[row + r].Add(_chunks, column + j, sums + j, bits);
                 }
             }
         }

@@ -156,11 +156,17 @@ public static partial class EncodeSelect
         Tensor? dw = null, db = null, dCenter = null;
         if (wanted.W || wanted.B || wanted.Center)
         {
-            var columns = SparseTranspose.Of(scope, g);
-            f.ByColumn = columns;
-            db = SumByFeature.Of(scope, columns, g.Values);
-            if (wanted.W) dw = SparseDecode.GatherByFeature(scope, f, columns, g.Values, centred, denseFrom);
-            if (wanted.Center) dCenter = scope.Device is CpuDevice device ? CpuMix(scope, device, db, wEnc) : GpuMix(scope, db, wEnc);
+            if (f.Density >= denseFrom)
+            {
+                (dw, db) = DenseFallback.ByFeature(scope, f, g.Values, wanted.W ? centred : null, totals: true);
+            }
+            else
+            {
+                db = SumByFeature.Of(scope, f, g.Values, denseFrom);
+                if (wanted.W) dw = SparseDecode.GatherByFeature(scope, f, g.Values, centred);
+            }
+
+            if (wanted.Center) dCenter = scope.Device is CpuDevice device ? CpuMix(scope, device, db!, wEnc) : GpuMix(scope, db!, wEnc);
         }
 
         return [wanted.X ? SparseDecode.Forward(scope, g, wEnc, null, denseFrom) : null, dw, db, dCenter];

@@ -1,5 +1,8 @@
+using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Kernels;
@@ -12,9 +15,9 @@ namespace IlgpuSae.Kernels;
 internal sealed unsafe class EntryChunks(CpuDevice device) : IDisposable
 {
     /// <summary>Entries of a chunk.</summary>
-    internal const int Entries = 62;
+    internal const int Entries = 126;
 
-    private const int ChunksPerBlock = 2048;
+    private const int ChunksPerBlock = 1024;
     private readonly Lock _lock = new();
     private DeviceBuffer[] _blocks = [];
     private int _next;
@@ -48,8 +51,8 @@ internal sealed unsafe class EntryChunks(CpuDevice device) : IDisposable
     }
 }
 
-/// <summary>Entries of one list: 512 bytes.</summary>
-[StructLayout(LayoutKind.Sequential, Size = 512)]
+/// <summary>Entries of one list: 1 KB.</summary>
+[StructLayout(LayoutKind.Sequential, Size = 1024)]
 internal unsafe struct EntryChunk
 {
     internal EntryChunk* Next;
@@ -62,6 +65,9 @@ internal unsafe struct EntryList
 {
     /// <summary>Size in 32-bit words.</summary>
     internal const int Words = 6;
+
+    private static Vector512<uint> LaneBits => Vector512.Create(
+        1u, 1u << 1, 1u << 2, 1u << 3, 1u << 4, 1u << 5, 1u << 6, 1u << 7, 1u << 8, 1u << 9, 1u << 10, 1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15);
 
     /// <summary>Number of entries.</summary>
     internal int Count;
@@ -87,6 +93,35 @@ internal unsafe struct EntryList
         _last->Indices[_inLast] = index;
         _last->Values[_inLast++] = value;
         Count++;
+    }
+
+    /// <summary>Adds the lanes of sixteen values whose bits are set.</summary>
+    /// <param name="chunks">Gives memory.</param>
+    /// <param name="index">Index of the first lane.</param>
+    /// <param name="values">Sixteen values.</param>
+    /// <param name="bits">Which of them; not 0.</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal void Add(EntryChunks chunks, int index, float* values, uint bits)
+    {
+        var count = BitOperations.PopCount(bits);
+        if (Avx512F.IsSupported && count > 3 && _inLast + 16 <= EntryChunks.Entries)
+        {
+            // Many at a time: early in L1 training half of all features fire. Whole vectors are stored; what lies beyond
+            // the count is overwritten by what comes next.
+            var lanes = Vector512.Equals(Vector512.Create(bits) & LaneBits, Vector512<uint>.Zero);
+            var mask = ~lanes;
+            Avx512F.Compress(Vector512<float>.Zero, mask.AsSingle(), Vector512.Load(values)).Store(_last->Values + _inLast);
+            Avx512F.Compress(Vector512<int>.Zero, mask.AsInt32(), Vector512<int>.Indices + Vector512.Create(index)).Store(_last->Indices + _inLast);
+            _inLast += count;
+            Count += count;
+            return;
+        }
+
+        for (; bits != 0; bits &= bits - 1)
+        {
+            var i = BitOperations.TrailingZeroCount(bits);
+            Add(chunks, index + i, values[i]);
+        }
     }
 
     /// <summary>Copies all entries in order.</summary>

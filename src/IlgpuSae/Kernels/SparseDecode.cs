@@ -101,12 +101,11 @@ public static partial class SparseDecode
     }
 
     /// <summary>y[c] = sum over the entries of feature c, in row order, of factor * x[row]; zero where there is none.</summary>
-    internal static Tensor GatherByFeature(
-        TensorScope scope, SparseFeatures f, SparseColumns columns, Tensor factors, Tensor x, double denseFrom)
+    internal static Tensor GatherByFeature(TensorScope scope, SparseFeatures f, Tensor factors, Tensor x)
     {
-        if (f.Density >= denseFrom) return DenseFallback.ByFeature(scope, columns, factors, x);
         var y = scope.New([f.Columns, x.Shape[1]]);
         if (y.Count == 0) return y;
+        var columns = SparseTranspose.Of(scope, f);
         if (scope.Device is CpuDevice cpu) CpuByFeature(cpu, columns, factors, null, x, null, y);
         else GpuGatherByFeature((GpuDevice)scope.Device, f, columns, factors, x, y);
         return y;
@@ -128,7 +127,7 @@ public static partial class SparseDecode
         if (f.Density >= denseFrom)
         {
             return (values ? DenseFallback.Products(scope, f, dy, wDec) : null,
-                weights ? DenseFallback.ByFeature(scope, SparseTranspose.Of(scope, f), f.Values, dy) : null);
+                weights ? DenseFallback.ByFeature(scope, f, f.Values, dy, totals: false).Sums : null);
         }
 
         var dValues = values ? scope.New([f.EntryCount]) : null;

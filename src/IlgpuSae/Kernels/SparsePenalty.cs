@@ -100,7 +100,7 @@ public static partial class SparsePenalty
         }
 
         if (perEntry is null) return (dValues, null);
-        var dNorms = SumByFeature.Of(scope, SparseTranspose.Of(scope, f), perEntry);
+        var dNorms = SumByFeature.Of(scope, f, perEntry);
         scope.Release(perEntry);
         return (dValues, dNorms);
     }

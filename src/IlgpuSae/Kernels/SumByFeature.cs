@@ -14,12 +14,15 @@ internal static class SumByFeature
 
     /// <summary>y[c] = sum of values[e] over the entries e of feature c.</summary>
     /// <param name="scope">Owns the result.</param>
-    /// <param name="columns">The pattern by feature.</param>
+    /// <param name="f">The pattern.</param>
     /// <param name="values">F32 [nnz], in row order.</param>
+    /// <param name="denseFrom">Density from which it goes by way of dense blocks.</param>
     /// <returns>F32 [d_sae].</returns>
-    internal static Tensor Of(TensorScope scope, SparseColumns columns, Tensor values)
+    internal static Tensor Of(TensorScope scope, SparseFeatures f, Tensor values, double denseFrom = DenseFallback.Density)
     {
-        var y = scope.New([checked((int)columns.ColumnOffsets.Count - 1)]);
+        if (f.Density >= denseFrom) return DenseFallback.ByFeature(scope, f, values, null, totals: true).Totals!;
+        var columns = SparseTranspose.Of(scope, f);
+        var y = scope.New([f.Columns]);
         if (y.Count == 0) return y;
         if (scope.Device is CpuDevice cpu) Cpu(cpu, columns, values, y);
         else Gpu((GpuDevice)scope.Device, columns, values, y);
@@ -37,9 +40,12 @@ internal static class SumByFeature
     {
         foreach (var p in new[] { SparseCase.Random(0, 3, 0), SparseCase.Random(1, 1, 1), SparseCase.Random(23, 31, 0.4) })
         {
-            yield return new KernelCase($"[{p.Rows}, {p.Columns}]", [p.OffsetsInput, p.IndicesInput, new([p.Count])],
-                (scope, t) => [Of(scope, SparseTranspose.Of(scope, p.Of(t[0], t[1], t[2])), t[2])],
-                x => [Reference(x[1], x[2], p.Columns)]);
+            foreach (var denseFrom in new[] { 0.0, 2.0 })
+            {
+                yield return new KernelCase($"[{p.Rows}, {p.Columns}], dense from {denseFrom}", [p.OffsetsInput, p.IndicesInput, new([p.Count])],
+                    (scope, t) => [Of(scope, p.Of(t[0], t[1], t[2]), t[2], denseFrom)],
+                    x => [Reference(x[1], x[2], p.Columns)]);
+            }
         }
     }
 

@@ -11,6 +11,8 @@ namespace IlgpuSae.Tensors;
 /// <param name="values">F32 [nnz], activations.</param>
 public sealed class SparseFeatures(int columns, Tensor rowOffsets, Tensor indices, Tensor values)
 {
+    private PatternCache _cache = new();
+
     /// <summary>Number of rows (tokens).</summary>
     public int Rows { get; } = rowOffsets.Shape[0] - 1;
 
@@ -35,8 +37,12 @@ public sealed class SparseFeatures(int columns, Tensor rowOffsets, Tensor indice
     /// <summary>Mean number of stored entries a row; 0 for an empty batch.</summary>
     public double L0 => Rows == 0 ? 0 : (double)EntryCount / Rows;
 
-    /// <summary>The same entries ordered by feature; made on first use by the kernel that transposes.</summary>
-    internal SparseColumns? ByColumn { get; set; }
+    /// <summary>The same entries ordered by feature; made on first use by the kernel that transposes, shared by all values.</summary>
+    internal SparseColumns? ByColumn
+    {
+        get => _cache.Columns;
+        set => _cache.Columns = value;
+    }
 
     /// <summary>The same pattern with other values.</summary>
     /// <param name="values">F32 [nnz].</param>
@@ -45,7 +51,13 @@ public sealed class SparseFeatures(int columns, Tensor rowOffsets, Tensor indice
     {
         if (values.Count != EntryCount)
             throw new ShapeException($"sparse features: {values.Shape} values for {EntryCount} entries");
-        return new SparseFeatures(Columns, RowOffsets, Indices, values) { ByColumn = ByColumn };
+        return new SparseFeatures(Columns, RowOffsets, Indices, values) { _cache = _cache };
+    }
+
+    /// <summary>What is known about a pattern.</summary>
+    private sealed class PatternCache
+    {
+        internal SparseColumns? Columns { get; set; }
     }
 }
 
