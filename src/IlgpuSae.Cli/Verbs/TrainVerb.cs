@@ -40,7 +40,7 @@ internal sealed class TrainVerb : Verb
     [
         "ilgpusae train",
         "ilgpusae train --model gpt2 --hook-name blocks.8.hook_resid_pre --text corpus.txt --architecture topk --k 32",
-        "ilgpusae train --activations acts.safetensors --init-from start.safetensors --no-shuffle --config run.json --metrics m.jsonl",
+        "ilgpusae train --activations acts.safetensors --init-from start.safetensors --no-shuffle --config run.json",
     ];
 
     public override void Run(ParseResult arguments, Session session)

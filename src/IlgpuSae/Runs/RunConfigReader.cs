@@ -84,7 +84,9 @@ public static class RunConfigReader
         }
 
         var sae = (TrainingSaeConfig)parts[0].Read(where);
-        if (sae.DIn < 1 && fields.ContainsKey("d_in") || sae.DSae < 1 && fields.ContainsKey("d_sae")) sae.Validate();
+        // Widths that are not given follow from the source; given ones are checked as they are.
+        if (sae.DIn < 1 && fields.ContainsKey("d_in")) throw new InvalidInputException($"d_in: {sae.DIn} is not a width; it must be at least 1");
+        if (sae.DSae < 1 && fields.ContainsKey("d_sae")) throw new InvalidInputException($"d_sae: {sae.DSae} features; it must be at least 1");
         return new RunConfig
         {
             Sae = sae,
