@@ -29,7 +29,13 @@ public static partial class EncodeSelect
         var offsets = scope.New([n + 1], DType.I32);
         var start = offsets.I32;
         start[0] = 0;
-        for (var r = 0; r < n; r++) start[r + 1] = checked(start[r] + list[r].Count);
+        for (var r = 0; r < n; r++)
+        {
+            if (start[r] > int.MaxValue - list[r].Count)
+                throw new InvalidInputException($"encode: more than {int.MaxValue} features fire in a batch of {n} rows; lower the batch size");
+            start[r + 1] = start[r] + list[r].Count;
+        }
+
         var indices = scope.New([start[n]], DType.I32);
         var values = scope.New([start[n]]);
         var pi = indices.I32;

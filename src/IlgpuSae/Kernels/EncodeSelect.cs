@@ -42,8 +42,10 @@ public static partial class EncodeSelect
     public static SparseFeatures TopK(
         TensorScope scope, Tensor x, Tensor wEnc, Tensor bEnc, int k, Tensor? columnScale = null, Tensor? center = null)
     {
-        ArgumentNullException.ThrowIfNull(wEnc);
+        CheckSizes(x, wEnc, bEnc, center);
         TopKSelect.CheckK(k, wEnc.Shape[0]);
+        if ((long)x.Shape[0] * k > int.MaxValue)
+            throw new InvalidInputException($"encode: {k} features of each of {x.Shape[0]} rows are more than {int.MaxValue}; lower the batch size");
         if (columnScale is not null && columnScale.Count != wEnc.Shape[0])
             throw new ShapeException($"encode: {columnScale.Shape} column factors for W_enc {wEnc.Shape}");
         return Run(scope, x, wEnc, bEnc, center, k, columnScale, DenseFallback.Density);
@@ -122,11 +124,7 @@ public static partial class EncodeSelect
         TensorScope scope, Tensor x, Tensor wEnc, Tensor bEnc, Tensor? center, int k, Tensor? scale, double denseFrom)
     {
         ArgumentNullException.ThrowIfNull(scope);
-        if (x.Shape.Rank != 2 || wEnc.Shape.Rank != 2 || x.Shape[1] != wEnc.Shape[1])
-            throw new ShapeException($"encode: x is {x.Shape} but W_enc is {wEnc.Shape} [d_sae, d_in]; give x as [n, d_in]");
-        if (bEnc.Count != wEnc.Shape[0]) throw new ShapeException($"encode: b_enc is {bEnc.Shape} but W_enc is {wEnc.Shape}");
-        if (center is not null && center.Count != x.Shape[1])
-            throw new ShapeException($"encode: the bias to subtract is {center.Shape} but x is {x.Shape}");
+        CheckSizes(x, wEnc, bEnc, center);
         var recorder = scope.Recorder;
         scope.Recorder = null;
         try
@@ -145,6 +143,15 @@ public static partial class EncodeSelect
         {
             scope.Recorder = recorder;
         }
+    }
+
+    private static void CheckSizes(Tensor x, Tensor wEnc, Tensor bEnc, Tensor? center)
+    {
+        if (x.Shape.Rank != 2 || wEnc.Shape.Rank != 2 || x.Shape[1] != wEnc.Shape[1])
+            throw new ShapeException($"encode: x is {x.Shape} but W_enc is {wEnc.Shape} [d_sae, d_in]; give x as [n, d_in]");
+        if (bEnc.Count != wEnc.Shape[0]) throw new ShapeException($"encode: b_enc is {bEnc.Shape} but W_enc is {wEnc.Shape}");
+        if (center is not null && center.Count != x.Shape[1])
+            throw new ShapeException($"encode: the bias to subtract is {center.Shape} but x is {x.Shape}");
     }
 
     private static Tensor?[] Backward(

@@ -42,9 +42,18 @@ public static partial class SparseDecode
         if (bDec is not null && bDec.Count != wDec.Shape[1])
             throw new ShapeException($"decode: b_dec is {bDec.Shape}, W_dec is {wDec.Shape}");
         var recorder = scope.Recorder;
-        scope.Recorder = null;
-        var y = f.Density >= denseFrom ? DenseFallback.Decode(scope, f, wDec, bDec) : Sparse(scope, f, wDec, bDec);
-        scope.Recorder = recorder;
+        Tensor y;
+        try
+        {
+            // The product that stands in for a dense batch is no operation of its own on the tape.
+            scope.Recorder = null;
+            y = f.Density >= denseFrom ? DenseFallback.Decode(scope, f, wDec, bDec) : Sparse(scope, f, wDec, bDec);
+        }
+        finally
+        {
+            scope.Recorder = recorder;
+        }
+
         if (recorder is not null)
         {
             bool values = recorder.Tracks(f.Values), weights = recorder.Tracks(wDec), bias = bDec is not null && recorder.Tracks(bDec);
