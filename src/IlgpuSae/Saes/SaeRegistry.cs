@@ -17,8 +17,9 @@ public sealed class SaeRegistry
         foreach (var type in assemblies.SelectMany(a => a.GetTypes()))
         {
             if (type.GetCustomAttribute<SaeArchitectureAttribute>() is not { } attribute) continue;
-            var constructor = type.GetConstructors().Single(c => c.GetParameters() is [var config, var device]
-                && config.ParameterType.IsSubclassOf(typeof(SaeConfig)) && device.ParameterType == typeof(Device));
+            var constructor = Array.Find(type.GetConstructors(), c => c.GetParameters() is [var config, var device]
+                && config.ParameterType.IsSubclassOf(typeof(SaeConfig)) && device.ParameterType == typeof(Device))
+                ?? throw new InvalidInputException($"architecture \"{attribute.Name}\": {type} has no public constructor (settings, Device)");
             var known = type.IsSubclassOf(typeof(TrainingSae)) ? _training : _inference;
             if (!known.TryAdd(attribute.Name, constructor))
                 throw new InvalidInputException($"architecture \"{attribute.Name}\" is registered twice: {known[attribute.Name].DeclaringType} and {type}");

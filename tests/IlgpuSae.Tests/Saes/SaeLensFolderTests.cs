@@ -160,7 +160,11 @@ public sealed class SaeLensFolderTests : IDisposable
         Refused("cfg.json", "dtype: \"int8\" is not known; known: float32", () => SaeLensFolder.Load(folder, _device));
         Change(folder, c => c["dtype"] = "float32", c => c["d_sae"] = 0);
         Refused("cfg.json", "d_sae: 0 features; it must be at least 1", () => SaeLensFolder.Load(folder, _device));
-        Change(folder, c => c["d_sae"] = 4);
+        Change(folder, c => c["d_sae"] = 3.5);
+        Refused("cfg.json", "field \"d_sae\" cannot be 3.5", () => SaeLensFolder.Load(folder, _device));
+        Change(folder, c => c["d_sae"] = 3, c => c["sae_lens_version"] = "6.18.0", c => c["metadata"] = "none");
+        Refused("cfg.json", "field \"metadata\" cannot be \"none\"", () => SaeLensFolder.Load(folder, _device));
+        Change(folder, c => c["metadata"] = new JsonObject { ["sae_lens_version"] = "6.18.0" }, c => c["d_sae"] = 4);
         Refused("sae_weights.safetensors", "tensor \"b_enc\" is [3] but d_in = 2, d_sae = 4 ask for [4]", () => SaeLensFolder.Load(folder, _device));
         Change(folder, c => c["d_sae"] = 3, c => c["added_in_a_later_version"] = 1);
         SaeLensFolder.Load(folder, _device).Dispose();
@@ -169,6 +173,8 @@ public sealed class SaeLensFolderTests : IDisposable
         Refused("sae_weights.safetensors", "tensor \"b_dec\" of architecture standard is missing", () => SaeLensFolder.Load(folder, _device));
         Weights(folder, w => w["threshold"] = [3]);
         Refused("sae_weights.safetensors", "tensor \"threshold\" is no parameter of architecture standard", () => SaeLensFolder.Load(folder, _device));
+        Weights(folder, w => w["b_dec"] = [0, 5_000_000_000]);
+        Refused("sae_weights.safetensors", "tensor \"b_dec\" is [0, 5000000000]; at most", () => SaeLensFolder.Load(folder, _device));
         new SafetensorsWriter().Add("b_dec", [2], new long[2]).Save(Path.Combine(folder, SaeLensFolder.WeightsFile));
         Refused("sae_weights.safetensors", "has dtype I64", () => SaeLensFolder.Load(folder, _device));
         File.Delete(Path.Combine(folder, SaeLensFolder.WeightsFile));

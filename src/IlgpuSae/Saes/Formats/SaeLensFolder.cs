@@ -107,10 +107,11 @@ public static class SaeLensFolder
         using var file = SafetensorsFile.Open(path);
         return [.. file.Tensors.Select(t =>
         {
-            if (t.Count > Array.MaxLength) throw new InvalidFileException(path, $"tensor \"{t.Name}\" has {t.Count} elements; at most {Array.MaxLength} can be loaded");
+            if (t.Count > Array.MaxLength || t.Shape.Any(d => d > int.MaxValue))
+                throw new InvalidFileException(path, $"tensor \"{t.Name}\" is [{string.Join(", ", t.Shape)}]; at most {Array.MaxLength} elements can be loaded");
             var values = new float[t.Count];
             file.ReadFloat32(t.Name, values);
-            return new NamedValues(t.Name, Shape.Create([.. t.Shape.Select(d => checked((int)d))]), values);
+            return new NamedValues(t.Name, Shape.Create([.. t.Shape.Select(d => (int)d)]), values);
         })];
     }
 
