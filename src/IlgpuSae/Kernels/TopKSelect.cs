@@ -78,7 +78,7 @@ public static partial class TopKSelect
     }
 
     /// <summary>Candidates kept a row before they are reduced to k.</summary>
-    internal static int Capacity(int k) => Math.Max(128, checked(2 * k));
+    internal static int Capacity(int k) => k <= 32 ? Math.Max(24, 4 * k) : Math.Max(128, checked(2 * k));
 
     private static unsafe SparseFeatures Cpu(TensorScope scope, CpuDevice device, Tensor dense, int k, bool relu)
     {
