@@ -21,6 +21,7 @@ public sealed class SaeTrainer : IDisposable
     private readonly Stopwatch _clock = new();
     private (TimeSpan Time, long Samples) _mark;
     private double _rate;
+    private long _rowsForScale;
 
     /// <summary>Makes a trainer at step 0.</summary>
     /// <param name="sae">The SAE, initialised; it stays the caller's.</param>
@@ -93,7 +94,7 @@ public sealed class SaeTrainer : IDisposable
             using var scope = new TensorScope(Sae.Device);
             if (_source.Next(scope, Config.TrainBatchSizeSamples) is not { } x)
             {
-                if (Steps == 0) throw new InvalidInputException("train: the activations have no rows");
+                if (Steps == 0) throw NoRows();
                 end = TrainingEnd.SourceEnded;
                 break;
             }
@@ -190,9 +191,10 @@ public sealed class SaeTrainer : IDisposable
                 using var scope = new TensorScope(Sae.Device);
                 if (_source.Next(scope, Config.TrainBatchSizeSamples) is not { } x) break;
                 sum += RowNorm.L2(scope, x).ToArray<float>().Average();
+                _rowsForScale += x.Shape[0];
             }
 
-            if (batches == 0) throw new InvalidInputException("train: the activations have no rows");
+            if (batches == 0) throw NoRows();
             mean = sum / batches;
         }
 
@@ -201,6 +203,10 @@ public sealed class SaeTrainer : IDisposable
         ActivationScale = Math.Sqrt(Sae.Config.DIn) / mean;
         return true;
     }
+
+    private InvalidInputException NoRows() => new(_rowsForScale == 0
+        ? "train: the activations have no rows"
+        : $"train: estimating the activation scale used up all {_rowsForScale} rows; give more, let them repeat, or use normalize_activations = none");
 
     private void Report(StepMetrics metrics)
     {

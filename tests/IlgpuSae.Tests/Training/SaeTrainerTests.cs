@@ -194,6 +194,17 @@ public sealed class SaeTrainerTests : IDisposable
     }
 
     [Fact]
+    public void A_source_that_the_estimate_uses_up_is_an_error_that_says_so()
+    {
+        using var device = new CpuDevice(1);
+        using var sae = SaeRegistry.Default.CreateForTraining(
+            new StandardTrainingConfig { DIn = 64, DSae = 8, NormalizeActivations = NormalizeActivations.ExpectedAverageOnlyIn }, device);
+        using var trainer = new SaeTrainer(sae, new Twos(batches: 3), new TrainerConfig { TotalTrainingSamples = 8, TrainBatchSizeSamples = 4 });
+        var e = Assert.Throws<InvalidInputException>(() => trainer.Train());
+        Assert.StartsWith("train: estimating the activation scale used up all 12 rows", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Settings_and_source_have_to_fit_the_SAE()
     {
         using var device = new CpuDevice(1);
@@ -230,10 +241,12 @@ public sealed class SaeTrainerTests : IDisposable
         return t;
     }
 
-    private sealed class Twos : IActivationSource
+    private sealed class Twos(int batches = int.MaxValue) : IActivationSource
     {
+        private int _left = batches;
+
         public int Width => 64;
 
-        public Tensor? Next(TensorScope scope, int rows) => scope.From<float>([.. Enumerable.Repeat(2f, rows * 64)], [rows, 64]);
+        public Tensor? Next(TensorScope scope, int rows) => _left-- <= 0 ? null : scope.From<float>([.. Enumerable.Repeat(2f, rows * 64)], [rows, 64]);
     }
 }
