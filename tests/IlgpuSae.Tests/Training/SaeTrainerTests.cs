@@ -200,7 +200,7 @@ public sealed class SaeTrainerTests : IDisposable
         using var sae = SaeRegistry.Default.CreateForTraining(
             new StandardTrainingConfig { DIn = 64, DSae = 8, NormalizeActivations = NormalizeActivations.ExpectedAverageOnlyIn }, device);
         using var trainer = new SaeTrainer(sae, new Twos(batches: 3), new TrainerConfig { TotalTrainingSamples = 8, TrainBatchSizeSamples = 4 });
-        var e = Assert.Throws<InvalidInputException>(() => trainer.Train());
+        var e = Assert.Throws<InvalidInputException>(() => trainer.Train(TestContext.Current.CancellationToken));
         Assert.StartsWith("train: estimating the activation scale used up all 12 rows", e.Message, StringComparison.Ordinal);
     }
 
