@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using IlgpuSae.Files;
 using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Cli;
@@ -37,12 +38,6 @@ internal sealed class Session(CommonOptions common, ParseResult parsed, TextWrit
         error.WriteLine(line);
     }
 
-    /// <summary>A line of detail, with --verbose only.</summary>
-    public void Detail(string line)
-    {
-        if (Verbose) Note(line);
-    }
-
     /// <summary>Replaces the progress line.</summary>
     public void Progress(string line, bool force = false) => _progress.Show(line, force);
 
@@ -55,13 +50,6 @@ internal sealed class Session(CommonOptions common, ParseResult parsed, TextWrit
     {
         EndProgress();
         if (parsed.GetValue(common.Json) is not { } path || _result is null) return;
-        try
-        {
-            File.WriteAllText(path, _result.ToJsonString(Indented) + "\n");
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new InvalidFileException(path, $"the result cannot be written: {e.Message}", e);
-        }
+        AtomicFile.WriteText(path, _result.ToJsonString(Indented) + "\n");
     }
 }

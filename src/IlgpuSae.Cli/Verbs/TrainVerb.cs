@@ -53,7 +53,7 @@ internal sealed class TrainVerb : Verb
             Note = session.Note,
             Progress = p => session.Progress(Line(p), p.Metrics.Step + 1 == p.TotalSteps),
         };
-        if (config.Ignored.Count > 0) session.Note($"passed over, as they change nothing here: {string.Join(", ", config.Ignored)}");
+        if (config.Ignored.Count > 0) session.Note($"passed over, as nothing here depends on them: {string.Join(", ", config.Ignored)}");
         var report = run.Execute(session.Interrupt);
         session.EndProgress();
         TrainReport.Write(session, report);

@@ -15,6 +15,7 @@ public sealed class FileActivationSource : IActivationSource, IDisposable
     private readonly string _tensor;
     private readonly ulong _seed;
     private readonly bool _shuffle;
+    private float[] _values = [];
     private int[]? _order;
     private int _next;
 
@@ -62,7 +63,7 @@ public sealed class FileActivationSource : IActivationSource, IDisposable
     /// <inheritdoc/>
     public Tensor? Next(TensorScope scope, int rows)
     {
-        var values = new float[(long)rows * Width];
+        if (_values.Length != (long)rows * Width) _values = new float[(long)rows * Width];
         for (var done = 0; done < rows;)
         {
             if (_next == Rows)
@@ -73,12 +74,12 @@ public sealed class FileActivationSource : IActivationSource, IDisposable
             }
 
             var n = Math.Min(rows - done, Rows - _next);
-            Read(values.AsSpan(done * Width, n * Width), n);
+            Read(_values.AsSpan(done * Width, n * Width), n);
             done += n;
             _next += n;
         }
 
-        return scope.From<float>(values, [rows, Width]);
+        return scope.From<float>(_values, [rows, Width]);
     }
 
     /// <summary>Mean norm of all rows of the file, summed in double on the host; consumes none.</summary>

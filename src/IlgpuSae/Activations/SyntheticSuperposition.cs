@@ -19,6 +19,7 @@ public sealed class SyntheticSuperposition : IActivationSource
     private readonly SyntheticConfig _config;
     private readonly float[] _directions;
     private readonly double[] _probability;
+    private float[] _values = [];
     private long _row;
 
     /// <summary>Draws the directions.</summary>
@@ -48,7 +49,9 @@ public sealed class SyntheticSuperposition : IActivationSource
     /// <inheritdoc/>
     public Tensor? Next(TensorScope scope, int rows)
     {
-        var values = new float[(long)rows * Width];
+        if (_values.Length != (long)rows * Width) _values = new float[(long)rows * Width];
+        Array.Clear(_values);
+        var values = _values;
         var first = _row;
         _row += rows;
         const int Piece = 64;

@@ -1,4 +1,7 @@
 using System.ComponentModel;
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Serialization;
 using IlgpuSae.Activations;
 
 namespace IlgpuSae.Runs;
@@ -51,6 +54,7 @@ public sealed record DataConfig
 
     /// <summary>What stands between two documents of one context.</summary>
     [Description("between documents of one context: bos, eos, sep, none or a token id")]
+    [JsonConverter(typeof(TextOrNumberConverter))]
     public string? SequenceSeparatorToken { get; init; } = "bos";
 
     /// <summary>One context a document instead of documents one after another.</summary>
@@ -110,5 +114,18 @@ public sealed record DataConfig
         if (EvalBatchSizePrompts is < 1) throw new InvalidInputException($"eval_batch_size_prompts: {EvalBatchSizePrompts} is not at least 1");
         if (EvalContexts is not null && Tokens is null) throw new InvalidInputException("eval_contexts: only a token file has numbered contexts; give tokens");
         if (Contexts is not null && Tokens is null) throw new InvalidInputException("contexts: only a token file has numbered contexts; give tokens");
+    }
+}
+
+/// <summary>A name or a token id: SAELens' files hold either.</summary>
+internal sealed class TextOrNumberConverter : JsonConverter<string?>
+{
+    public override string? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+        reader.TokenType == JsonTokenType.Number ? reader.GetInt32().ToString(CultureInfo.InvariantCulture) : reader.GetString();
+
+    public override void Write(Utf8JsonWriter writer, string? value, JsonSerializerOptions options)
+    {
+        if (int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var id)) writer.WriteNumberValue(id);
+        else writer.WriteStringValue(value);
     }
 }

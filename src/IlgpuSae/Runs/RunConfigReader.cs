@@ -17,15 +17,18 @@ public static class RunConfigReader
     /// <summary>What is trained where nothing names an architecture.</summary>
     public const string DefaultArchitecture = "topk";
 
-    /// <summary>Fields of SAELens that change nothing here: its logging, compilation and data loading.</summary>
+    /// <summary>Fields of SAELens that change nothing here: its logging, compilation, data loading and checkpoints.</summary>
     private static readonly HashSet<string> Meaningless = new(StringComparer.Ordinal)
     {
         "act_store_device", "autocast", "autocast_lm", "cached_activations_path", "checkpoint_path", "compile_llm", "compile_sae",
-        "dataset_trust_remote_code", "dead_feature_threshold", "device", "hook_eval", "is_dataset_tokenized", "llm_compilation_mode",
+        "dataset_trust_remote_code", "dead_feature_threshold", "device", "hook_eval", "hook_layer", "is_dataset_tokenized", "llm_compilation_mode",
         "logger", "model_class_name", "model_from_pretrained_kwargs", "model_kwargs", "n_checkpoints", "resume_from_checkpoint",
         "sae_compilation_mode", "sae_lens_training_version", "sae_lens_version", "save_final_checkpoint", "streaming",
-        "use_cached_activations", "verbose",
+        "tokens_per_buffer", "use_cached_activations", "verbose",
     };
+
+    /// <summary>Beginnings of the logger's fields, should they stand at the top.</summary>
+    private static readonly string[] OfLogging = ["wandb", "run_name", "log_", "eval_every_"];
 
     /// <summary>Other names of fields: the trainer's and the runner's differ.</summary>
     private static readonly Dictionary<string, string> OtherNames = new(StringComparer.Ordinal)
@@ -79,7 +82,7 @@ public static class RunConfigReader
             else if (name == "output_path") outputPath = Text(value, name, where);
             else if (name == "dataset_path") AddDataset(parts[2], Text(value, name, where));
             else if (Place(parts, name, value)) continue;
-            else if (Meaningless.Contains(name) || name.StartsWith("wandb", StringComparison.Ordinal) || name.StartsWith("run_name", StringComparison.Ordinal)) ignored.Add(name);
+            else if (Meaningless.Contains(name) || OfLogging.Any(p => name.StartsWith(p, StringComparison.Ordinal))) ignored.Add(name);
             else throw Unknown(name, parts, where);
         }
 
@@ -129,7 +132,7 @@ public static class RunConfigReader
                 demonstration["k"] = (int)Math.Ceiling(run.Synthetic.MeanActive) + 1;
                 break;
             case StandardTrainingConfig:
-                demonstration["l1_coefficient"] = 0.1;
+                demonstration["l1_coefficient"] = 0.3;
                 demonstration["l1_warm_up_steps"] = 200;
                 break;
         }
