@@ -28,7 +28,8 @@ internal sealed class Session(CommonOptions common, ParseResult parsed, TextWrit
         : throw new InvalidInputException($"{option.Name} {option.HelpName}: missing; {char.ToLowerInvariant(option.Description![0])}{option.Description[1..].TrimEnd('.')}");
 
     /// <summary>Opens the device the user chose.</summary>
-    public Device OpenDevice() => Device.Open(parsed.GetValue(common.Device)!, parsed.GetValue(common.Threads));
+    public Device OpenDevice() => Device.Open(parsed.GetValue(common.Device)!, parsed.GetValue(common.Threads),
+        Enum.Parse<MatmulPrecision>(parsed.GetValue(common.Precision)!, ignoreCase: true));
 
     /// <summary>A line of advice or information on the error stream; silent with --quiet.</summary>
     public void Note(string line)

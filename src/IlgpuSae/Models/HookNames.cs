@@ -120,7 +120,8 @@ public sealed class HookNames
         // A right last part under a wrong path (blocks.1.hook_z) counts for more than its letters.
         var last = name[(name.LastIndexOf('.') + 1)..];
         var near = _all.Select(h => (h.Name, Distance: EditDistance(name, h.Name) / (h.Name.EndsWith("." + last, StringComparison.Ordinal) ? 2 : 1)))
-            .OrderBy(h => h.Distance).Take(3).Where(h => h.Distance <= Math.Max(3, name.Length / 2)).Select(h => h.Name).ToList();
+            .OrderBy(h => h.Distance).Take(3)
+            .Where(h => h.Distance <= Math.Max(3, name.Length / 2) || h.Name.EndsWith("." + last, StringComparison.Ordinal)).Select(h => h.Name).ToList();
         var end = Spec.NLayers - 1;
         var hint = LayerOf(name) is { } l && l > end ? $"; the model's blocks are 0..{end}" : "";
         return new InvalidInputException(near.Count == 0

@@ -119,6 +119,7 @@ public sealed class ModelErrorTests
 
     [Theory]
     [InlineData("blocks.1.hook_resid_pr", "hook \"blocks.1.hook_resid_pr\" does not exist in GPT2LMHeadModel; near: blocks.1.hook_resid_pre, ")]
+    [InlineData("hook_z", "hook \"hook_z\" does not exist in GPT2LMHeadModel; near: blocks.0.attn.hook_z, ")]
     [InlineData("blocks.1.hook_z", "hook \"blocks.1.hook_z\" does not exist in GPT2LMHeadModel; near: blocks.1.attn.hook_z, ")]
     [InlineData("blocks.9.hook_resid_pre", "hook \"blocks.9.hook_resid_pre\" does not exist in GPT2LMHeadModel; the model's blocks are 0..2; near: blocks.0.hook_resid_pre, ")]
     [InlineData("", "hook \"\" does not exist in GPT2LMHeadModel; for example: hook_embed, blocks.2.hook_resid_post")]
