@@ -82,8 +82,8 @@ internal static unsafe class AttentionTiles
                 }
 
                 for (var i = 0; i < Height; i++) rows[i] = q[r + Math.Min(i, n - 1)];
-                if (n == 1) ProductOne(rows[0], scratch, d, tile);
-                else Product(rows, scratch, d, tile);
+                if (n == 1) SumOne(rows[0], scratch, d, tile, add: false);
+                else SumTile(rows, scratch, d, tile, add: false);
                 for (var i = 0; i < n; i++)
                 {
                     var query = (r + i) / group;
@@ -132,8 +132,8 @@ internal static unsafe class AttentionTiles
                     (begun == null || d - c <= 8 ? default : Lanes.Load(begun + 8, d - c - 8)).Store(tile + (i * Width) + 8);
                 }
 
-                if (height == 1) MixOne(rows[0], strip, n, tile);
-                else MixTile(rows, strip, n, tile);
+                if (height == 1) SumOne(rows[0], strip, n, tile, add: true);
+                else SumTile(rows, strip, n, tile, add: true);
                 for (var i = 0; i < height; i++)
                 {
                     var end = target[r + i] + c;
@@ -214,71 +214,19 @@ internal static unsafe class AttentionTiles
         Avx.Permute2x128(c3, c7, 0x31).Store(target + (7 * Width));
     }
 
+    /// <summary>tile (6 x 16) = or += the sum over j of rows[r][j] * strip[j], each element one chain in the order of j.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Product(float** rows, float* packed, int d, float* tile)
+    private static void SumTile(float** rows, float* strip, int n, float* tile, bool add)
     {
         Vector256<float> a0 = default, b0 = default, a1 = default, b1 = default, a2 = default, b2 = default;
         Vector256<float> a3 = default, b3 = default, a4 = default, b4 = default, a5 = default, b5 = default;
-        float* q0 = rows[0], q1 = rows[1], q2 = rows[2], q3 = rows[3], q4 = rows[4], q5 = rows[5];
-        for (long c = 0; c < d; c++)
+        if (add)
         {
-            Vector256<float> u = Vector256.Load(packed), v = Vector256.Load(packed + 8);
-            packed += Width;
-            var x = Vector256.Create(q0[c]);
-            a0 = Vector256.MultiplyAddEstimate(x, u, a0);
-            b0 = Vector256.MultiplyAddEstimate(x, v, b0);
-            x = Vector256.Create(q1[c]);
-            a1 = Vector256.MultiplyAddEstimate(x, u, a1);
-            b1 = Vector256.MultiplyAddEstimate(x, v, b1);
-            x = Vector256.Create(q2[c]);
-            a2 = Vector256.MultiplyAddEstimate(x, u, a2);
-            b2 = Vector256.MultiplyAddEstimate(x, v, b2);
-            x = Vector256.Create(q3[c]);
-            a3 = Vector256.MultiplyAddEstimate(x, u, a3);
-            b3 = Vector256.MultiplyAddEstimate(x, v, b3);
-            x = Vector256.Create(q4[c]);
-            a4 = Vector256.MultiplyAddEstimate(x, u, a4);
-            b4 = Vector256.MultiplyAddEstimate(x, v, b4);
-            x = Vector256.Create(q5[c]);
-            a5 = Vector256.MultiplyAddEstimate(x, u, a5);
-            b5 = Vector256.MultiplyAddEstimate(x, v, b5);
+            (a0, b0, a1, b1) = (Vector256.Load(tile), Vector256.Load(tile + 8), Vector256.Load(tile + 16), Vector256.Load(tile + 24));
+            (a2, b2, a3, b3) = (Vector256.Load(tile + 32), Vector256.Load(tile + 40), Vector256.Load(tile + 48), Vector256.Load(tile + 56));
+            (a4, b4, a5, b5) = (Vector256.Load(tile + 64), Vector256.Load(tile + 72), Vector256.Load(tile + 80), Vector256.Load(tile + 88));
         }
 
-        a0.Store(tile);
-        b0.Store(tile + 8);
-        a1.Store(tile + 16);
-        b1.Store(tile + 24);
-        a2.Store(tile + 32);
-        b2.Store(tile + 40);
-        a3.Store(tile + 48);
-        b3.Store(tile + 56);
-        a4.Store(tile + 64);
-        b4.Store(tile + 72);
-        a5.Store(tile + 80);
-        b5.Store(tile + 88);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void ProductOne(float* q, float* packed, int d, float* tile)
-    {
-        Vector256<float> a = default, b = default;
-        for (var c = 0; c < d; c++, packed += Width)
-        {
-            var x = Vector256.Create(q[c]);
-            a = Vector256.MultiplyAddEstimate(x, Vector256.Load(packed), a);
-            b = Vector256.MultiplyAddEstimate(x, Vector256.Load(packed + 8), b);
-        }
-
-        a.Store(tile);
-        b.Store(tile + 8);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void MixTile(float** rows, float* strip, int n, float* tile)
-    {
-        Vector256<float> a0 = Vector256.Load(tile), b0 = Vector256.Load(tile + 8), a1 = Vector256.Load(tile + 16), b1 = Vector256.Load(tile + 24);
-        Vector256<float> a2 = Vector256.Load(tile + 32), b2 = Vector256.Load(tile + 40), a3 = Vector256.Load(tile + 48), b3 = Vector256.Load(tile + 56);
-        Vector256<float> a4 = Vector256.Load(tile + 64), b4 = Vector256.Load(tile + 72), a5 = Vector256.Load(tile + 80), b5 = Vector256.Load(tile + 88);
         float* p0 = rows[0], p1 = rows[1], p2 = rows[2], p3 = rows[3], p4 = rows[4], p5 = rows[5];
         for (long j = 0; j < n; j++)
         {
@@ -318,10 +266,11 @@ internal static unsafe class AttentionTiles
         b5.Store(tile + 88);
     }
 
+    /// <summary><see cref="SumTile"/> for one row: the same bits.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void MixOne(float* p, float* strip, int n, float* tile)
+    private static void SumOne(float* p, float* strip, int n, float* tile, bool add)
     {
-        Vector256<float> a = Vector256.Load(tile), b = Vector256.Load(tile + 8);
+        Vector256<float> a = add ? Vector256.Load(tile) : default, b = add ? Vector256.Load(tile + 8) : default;
         for (var j = 0; j < n; j++, strip += Width)
         {
             var x = Vector256.Create(p[j]);
