@@ -38,6 +38,6 @@ internal sealed class EncodeVerb : Verb
             .Add("explained variance", result.ExplainedVariance)
             .Write();
         session.Output.WriteLine($"saved {output}");
-        session.Result(new JsonObject { ["rows"] = result.Rows, ["l0"] = result.L0, ["explained_variance"] = result.ExplainedVariance, ["output"] = output });
+        session.Result(new JsonObject { ["rows"] = result.Rows, ["l0"] = result.L0, ["explained_variance"] = double.IsNaN(result.ExplainedVariance) ? null : result.ExplainedVariance, ["output"] = output });
     }
 }

@@ -10,7 +10,8 @@ namespace IlgpuSae.Activations;
 /// it: <c>n_batches_in_buffer</c> x <c>store_batch_size_prompts</c> x positions (SAELens 6.18 leaves the prompts out).
 /// </summary>
 /// <remarks>
-/// Random order is Philox's by (seed, number of the refill), so it is the same on every device and thread count.
+/// Random order is Philox's by (seed, number of the refill), so it is the same on every device and thread count,
+/// and for rows of any width: several hooks side by side are mixed as each alone would be.
 /// Without shuffling the rows keep their order and the buffer only cuts them into full batches.
 /// </remarks>
 public sealed class MixingBuffer : IActivationSource, IDisposable
@@ -48,7 +49,10 @@ public sealed class MixingBuffer : IActivationSource, IDisposable
     public int Width => _source.Width;
 
     /// <inheritdoc/>
-    public double? MeanNorm(Device device, int batchRows) => _source.MeanNorm(device, batchRows);
+    public IReadOnlyList<ColumnBlock> Blocks => _source.Blocks;
+
+    /// <inheritdoc/>
+    public double? MeanNorm(Device device, int batchRows, ColumnBlock? columns = null) => _source.MeanNorm(device, batchRows, columns);
 
     /// <inheritdoc/>
     /// <exception cref="InvalidInputException">A batch is larger than the buffer.</exception>

@@ -29,6 +29,14 @@ public sealed record EvaluationOptions
     [Browsable(false)]
     public int? HookHeadIndex { get; init; }
 
+    /// <summary>Hook whose activations a transcoder gives; null: as its metadata say.</summary>
+    [Browsable(false)]
+    public string? HookNameOut { get; init; }
+
+    /// <summary>One head of <see cref="HookNameOut"/>; null: all.</summary>
+    [Browsable(false)]
+    public int? HookHeadIndexOut { get; init; }
+
     /// <summary>Factor on activations before encoding, for an SAE whose scale was not folded in; null: none.</summary>
     [Browsable(false)]
     public double? ActivationScale { get; init; }

@@ -8,7 +8,8 @@ namespace IlgpuSae.Evaluation;
 
 /// <summary>
 /// Judges an SAE: how well it reconstructs a hook's activations, how sparse its features are, and what its
-/// reconstructions do to the model's predictions. Definitions are SAELens' (<c>run_evals</c>), with explained variance
+/// reconstructions do to the model's predictions. A transcoder reads one hook and is judged on, and put in place of,
+/// another. Definitions are SAELens' (<c>run_evals</c>), with explained variance
 /// and MSE as corrected there later; sums are in double. Positions of excluded tokens do not count and keep their own
 /// activations, whatever the hook.
 /// </summary>
@@ -17,6 +18,8 @@ public sealed class SaeEvaluator
     private readonly HookedTransformer _model;
     private readonly Sae _sae;
     private readonly string _hook;
+    private readonly string _target;
+    private readonly int? _targetHead;
     private readonly EvaluationOptions _options;
     private readonly HashSet<int> _excluded;
     private readonly FeatureStatistics _features;
@@ -30,7 +33,7 @@ public sealed class SaeEvaluator
     /// <param name="sae">The SAE, on the model's device.</param>
     /// <param name="hookName">Full name of the hook.</param>
     /// <param name="options">What to measure.</param>
-    /// <exception cref="InvalidInputException">No such hook or head, its width is not d_in, or an option is out of range.</exception>
+    /// <exception cref="InvalidInputException">No such hook or head, a width does not fit, or an option is out of range.</exception>
     public SaeEvaluator(HookedTransformer model, Sae sae, string hookName, EvaluationOptions? options = null)
     {
         _options = options ?? new EvaluationOptions();
@@ -42,12 +45,20 @@ public sealed class SaeEvaluator
                 + (sae.Config.Metadata.Get<string>("hook_name") is { } trained ? $" and was trained on {trained}" : ""));
         }
 
-        if (sae.Config.OutputWidth != sae.Config.DIn)
-            throw new InvalidInputException($"eval: the SAE maps {sae.Config.DIn} to {sae.Config.OutputWidth} numbers; transcoders cannot be put in place of one hook");
         (_model, _sae, _hook) = (model, sae, hookName);
+        (_target, _targetHead) = (hookName, _options.HookHeadIndex);
+        if (sae.Config.IsTranscoder)
+        {
+            _target = _options.HookNameOut ?? sae.Config.Metadata.Get<string>("hook_name_out")
+                ?? throw new InvalidInputException("hook_name_out: missing; say whose activations the transcoder gives, such as blocks.0.hook_mlp_out");
+            _targetHead = _options.HookHeadIndexOut;
+            var width = new HookRows(model.Hooks[_target].ShapeFor(1, 1), _targetHead).Width;
+            if (width != sae.Config.OutputWidth) throw new ShapeException($"eval: {model.Hooks[_target]} gives {width} numbers a token but the transcoder has d_out = {sae.Config.OutputWidth}");
+        }
+
         _excluded = [.. _options.ExcludedTokens];
         _features = new FeatureStatistics(sae.Config.DSae);
-        _reconstruction = new ReconstructionStatistics(sae.Config.DIn);
+        _reconstruction = new ReconstructionStatistics(sae.Config.OutputWidth);
     }
 
     /// <summary>Measures on tokens.</summary>
@@ -81,22 +92,17 @@ public sealed class SaeEvaluator
         var tokens = scope.From<int>(ids, [prompts, contextSize]);
         var kept = Kept(ids);
         Tensor? logits = null;
-        Tensor activation;
-        if (measureModel)
-        {
-            (logits, var cache) = _model.RunWithCache(scope, tokens, _hook);
-            activation = cache[_hook];
-        }
-        else
-        {
-            activation = _model.Activations(scope, tokens, _hook)[_hook];
-        }
+        ActivationCache cache;
+        var hooks = $"{_hook},{_target}";
+        if (measureModel) (logits, cache) = _model.RunWithCache(scope, tokens, hooks);
+        else cache = _model.Activations(scope, tokens, hooks);
 
-        var rows = new HookRows(activation.Shape, _options.HookHeadIndex);
-        var x = rows.Read(scope, activation, kept);
+        var x = new HookRows(cache[_hook].Shape, _options.HookHeadIndex).Read(scope, cache[_hook], kept);
+        var rows = new HookRows(cache[_target].Shape, _targetHead);
+        var target = _sae.Config.IsTranscoder ? rows.Read(scope, cache[_target], kept) : x;
         var (features, reconstruction) = Reconstruct(scope, x);
-        if (measureStatistics) AddStatistics(x, features, reconstruction, kept, ids.Length, contextSize);
-        if (measureModel) AddPredictions(scope, tokens, logits!, rows.Write(scope, activation, reconstruction, kept), kept);
+        if (measureStatistics) AddStatistics(target, features, reconstruction, kept, ids.Length, contextSize);
+        if (measureModel) AddPredictions(scope, tokens, logits!, rows.Write(scope, cache[_target], reconstruction, kept), kept);
         _prompts += prompts;
     }
 
@@ -113,16 +119,16 @@ public sealed class SaeEvaluator
         // An SAE that merges heads itself sees one head as wide as the row.
         var input = _sae.Config.ReshapeActivations == ReshapeActivations.HookZ ? Reshape.As(scope, scaled, [x.Shape[0], 1, x.Shape[1]]) : scaled;
         var features = _sae.Encode(scope, input, out var frame);
-        var y = Reshape.As(scope, _sae.Decode(scope, features, frame), x.Shape);
+        var y = Reshape.As(scope, _sae.Decode(scope, features, frame), [x.Shape[0], _sae.Config.OutputWidth]);
         return (features, _options.ActivationScale is { } factor ? Scale.By(scope, y, (float)(1 / factor)) : y);
     }
 
-    private void AddStatistics(Tensor x, SparseFeatures features, Tensor reconstruction, int[]? kept, int tokens, int contextSize)
+    private void AddStatistics(Tensor target, SparseFeatures features, Tensor reconstruction, int[]? kept, int tokens, int contextSize)
     {
-        var promptOfRow = new int[x.Shape[0]];
+        var promptOfRow = new int[target.Shape[0]];
         for (var r = 0; r < promptOfRow.Length; r++) promptOfRow[r] = _prompts + ((kept is null ? r : kept[r]) / contextSize);
         _features.Add(features.RowOffsets.ToArray<int>(), features.Indices.ToArray<int>(), features.Values.ToArray<float>(), promptOfRow);
-        _reconstruction.Add(x.ToArray<float>(), reconstruction.ToArray<float>());
+        _reconstruction.Add(target.ToArray<float>(), reconstruction.ToArray<float>());
         _statisticTokens += tokens;
     }
 
@@ -140,8 +146,8 @@ public sealed class SaeEvaluator
     /// <summary>Everything at the hook set to zero, or the one head that the SAE is for.</summary>
     private Tensor Ablated(TensorScope scope, Tensor activation)
     {
-        if (_options.HookHeadIndex is null) return scope.Zeros(activation.Shape);
-        var rows = new HookRows(activation.Shape, _options.HookHeadIndex);
+        if (_targetHead is null) return scope.Zeros(activation.Shape);
+        var rows = new HookRows(activation.Shape, _targetHead);
         return rows.Write(scope, activation, scope.Zeros([rows.Tokens, rows.Width]), null);
     }
 
@@ -149,7 +155,7 @@ public sealed class SaeEvaluator
     private (double Ce, double Kl, long KlTokens) With(TensorScope outer, Tensor tokens, Tensor clean, Tensor activation, int[]? kept)
     {
         using var scope = new TensorScope(outer.Device);
-        var logits = _model.Forward(scope, tokens, new ForwardOptions { Hooks = [Hook.On(_hook, (_, _) => activation)] });
+        var logits = _model.Forward(scope, tokens, new ForwardOptions { Hooks = [Hook.On(_target, (_, _) => activation)] });
         var ce = SumOfKept(CrossEntropy.PerToken(scope, logits, tokens), tokens.Shape[1], kept, out _);
         var kl = SumOfKept(KlDivergence.PerToken(scope, clean, logits), tokens.Shape[1], kept, out var n);
         return (ce, kl, n);

@@ -24,6 +24,14 @@ public sealed record DataConfig
     [Description("one head of a hook that has heads")]
     public int? HookHeadIndex { get; init; }
 
+    /// <summary>What a transcoder is to give: another hook of the same pass.</summary>
+    [Description("what a transcoder is to give, such as blocks.2.hook_mlp_out")]
+    public string? HookNameOut { get; init; }
+
+    /// <summary>One head of <see cref="HookNameOut"/>.</summary>
+    [Description("one head of hook_name_out")]
+    public int? HookHeadIndexOut { get; init; }
+
     /// <summary>A text file or a folder of .txt files.</summary>
     [Description("a text file, or a folder of .txt files")]
     public string? Text { get; init; }
@@ -32,8 +40,8 @@ public sealed record DataConfig
     [Description("a safetensors file of token ids, tensor tokens")]
     public string? Tokens { get; init; }
 
-    /// <summary>A safetensors file with activations in tensor <c>acts</c>.</summary>
-    [Description("a safetensors file of activations, tensor acts [rows, d_in]: no model is run")]
+    /// <summary>A safetensors file with activations in tensor <c>acts</c>; for a transcoder <c>targets</c> besides.</summary>
+    [Description("a safetensors file of activations, tensor acts [rows, d_in], for transcoders also targets [rows, d_out]: no model is run")]
     public string? Activations { get; init; }
 
     /// <summary>Which contexts are trained on.</summary>
@@ -107,6 +115,7 @@ public sealed record DataConfig
         if (ModelName is not null && Activations is not null) throw new InvalidInputException("model_name and activations: activations from a file need no model; give only one of them");
         if (ModelName is not null && sources.Count == 0) throw new InvalidInputException("model_name: the model has nothing to read; give text or tokens as well");
         if (ModelName is not null && HookName is null) throw new InvalidInputException("hook_name: missing; say where activations are taken, such as blocks.0.hook_resid_post");
+        if (HookHeadIndexOut is not null && HookNameOut is null) throw new InvalidInputException("hook_head_index_out: there is no hook_name_out whose head it could be");
         if (ContextSize is < 1) throw new InvalidInputException($"context_size: {ContextSize} is not at least 1");
         if (StoreBatchSizePrompts < 1) throw new InvalidInputException($"store_batch_size_prompts: {StoreBatchSizePrompts} is not at least 1");
         if (NBatchesInBuffer < 1) throw new InvalidInputException($"n_batches_in_buffer: {NBatchesInBuffer} is not at least 1");

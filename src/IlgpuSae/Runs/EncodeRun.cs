@@ -9,7 +9,7 @@ namespace IlgpuSae.Runs;
 /// <summary>What <see cref="EncodeRun"/> found.</summary>
 /// <param name="Rows">Rows encoded.</param>
 /// <param name="L0">Mean number of active features a row.</param>
-/// <param name="ExplainedVariance">1 - squared error / variance, over all rows.</param>
+/// <param name="ExplainedVariance">1 - squared error / variance, over all rows; NaN for a transcoder, whose target is not at hand.</param>
 public sealed record EncodeResult(long Rows, double L0, double ExplainedVariance);
 
 /// <summary>
@@ -96,7 +96,7 @@ public sealed class EncodeRun(Device device)
             int[] offsets = features.RowOffsets.ToArray<int>(), indices = features.Indices.ToArray<int>();
             var values = features.Values.ToArray<float>();
             reconstruction.CopyTo(_reconstruction.AsSpan(_done * sae.Config.OutputWidth));
-            if (sae.Config.OutputWidth == sae.Config.DIn) _statistics.Add(x, reconstruction);
+            if (!sae.Config.IsTranscoder) _statistics.Add(x, reconstruction);
             _features.Add(offsets, indices, values, new int[features.Rows]);
             for (var r = 0; r < features.Rows; r++)
             {

@@ -22,7 +22,7 @@ public sealed record EvaluationRunReport(SaeConfig Sae, DataConfig Data, Evaluat
 public sealed class EvaluationRun(Device device)
 {
     private static readonly string[] FromMetadata =
-        ["hook_name", "hook_head_index", "context_size", "prepend_bos", "exclude_special_tokens", "sequence_separator_token", "disable_concat_sequences"];
+        ["hook_name", "hook_head_index", "hook_name_out", "hook_head_index_out", "context_size", "prepend_bos", "exclude_special_tokens", "sequence_separator_token", "disable_concat_sequences"];
 
     /// <summary>Told batches done and, if known, how many there are.</summary>
     public Action<int, int?>? Progress { get; init; }
@@ -46,11 +46,13 @@ public sealed class EvaluationRun(Device device)
         using var language = LanguageModel.Load(data.ModelName, device);
         var hook = data.HookName!;
         _ = language.Model.Hooks[hook];
+        if (data.HookNameOut is not null && !sae.Config.IsTranscoder)
+            throw new InvalidInputException($"hook_name_out: the SAE of {saeFolder} ({sae.Config.Architecture}) gives hook_name's own activations; leave it out");
         using var tokens = language.OpenTokens(data, data.Contexts);
         if (tokens.ContextSize > language.Model.Spec.NCtx)
             throw new InvalidInputException($"context_size: {tokens.ContextSize} tokens are more than the model's context of {language.Model.Spec.NCtx} (n_ctx)");
         foreach (var note in tokens.Notes) Note?.Invoke(note);
-        options = options with { ExcludedTokens = language.Excluded(data.ExcludeSpecialTokens), HookHeadIndex = data.HookHeadIndex };
+        options = options with { ExcludedTokens = language.Excluded(data.ExcludeSpecialTokens), HookHeadIndex = data.HookHeadIndex, HookNameOut = data.HookNameOut, HookHeadIndexOut = data.HookHeadIndexOut };
         var result = new SaeEvaluator(language.Model, sae, hook, options).Run(tokens, Progress, cancellation);
         if (tokens.Wraps > 0) Note?.Invoke($"{tokens.Name}: the corpus was read {tokens.Wraps + 1} times; ask for fewer batches to read it once");
         return new EvaluationRunReport(sae.Config, data, options, result);
@@ -58,7 +60,7 @@ public sealed class EvaluationRun(Device device)
 
     private static EvaluationResult OnRows(Sae sae, string file, EvaluationOptions options)
     {
-        using var source = new FileActivationSource(file);
+        using var source = new FileActivationSource(file, tensors: sae.Config.IsTranscoder ? [FileActivationSource.Inputs, FileActivationSource.Targets] : null);
         return RowsEvaluator.Run(sae, source, source.Rows, denseAbove: options.DenseAbove);
     }
 

@@ -29,11 +29,13 @@ internal sealed class RunSource : IDisposable
                 _language = LanguageModel.Load(folder, device);
                 // A wrong hook name is worth saying before the corpus is opened.
                 _ = _language.Model.Hooks[data.HookName!];
+                if (data.HookNameOut is { } hookOut) _ = _language.Model.Hooks[hookOut];
                 _tokens = _language.OpenTokens(data, data.Contexts);
                 _activations = new ModelActivationSource(_language.Model, _tokens, new ModelActivationOptions
                 {
-                    HookName = data.HookName!,
-                    HookHeadIndex = data.HookHeadIndex,
+                    Hooks = data.HookNameOut is null
+                        ? [new(data.HookName!, data.HookHeadIndex)]
+                        : [new(data.HookName!, data.HookHeadIndex), new(data.HookNameOut, data.HookHeadIndexOut)],
                     BatchSizePrompts = data.StoreBatchSizePrompts,
                     Positions = data.SeqposSlice,
                     ExcludedTokens = _language.Excluded(data.ExcludeSpecialTokens),
@@ -48,7 +50,8 @@ internal sealed class RunSource : IDisposable
         }
         else if (data.Activations is { } path)
         {
-            _file = new FileActivationSource(path, data.Shuffle, config.Trainer.Seed);
+            _file = new FileActivationSource(path, data.Shuffle, config.Trainer.Seed,
+                config.Sae.IsTranscoder ? [FileActivationSource.Inputs, FileActivationSource.Targets] : null);
         }
         else
         {
@@ -59,8 +62,11 @@ internal sealed class RunSource : IDisposable
     /// <summary>The synthetic source; null if another is used.</summary>
     public SyntheticSuperposition? Synthetic { get; }
 
-    /// <summary>Width of the rows.</summary>
-    public int Width => _activations?.Width ?? _file?.Width ?? Synthetic!.Width;
+    /// <summary>Width of the SAE's input.</summary>
+    public int Width => Blocks[0].Width;
+
+    /// <summary>Width of its output: the target's if there is one.</summary>
+    public int TargetWidth => Blocks[^1].Width;
 
     /// <summary>How often the data began again.</summary>
     public int Wraps => _tokens?.Wraps ?? _file?.Wraps ?? 0;
@@ -78,6 +84,7 @@ internal sealed class RunSource : IDisposable
             {
                 if (Synthetic is not null) yield return new("model_name", "synthetic superposition");
                 else if (data.HookName is not null) yield return new("hook_name", data.HookName);
+                if (data.HookNameOut is not null) yield return new("hook_name_out", data.HookNameOut);
                 yield break;
             }
 
@@ -85,6 +92,12 @@ internal sealed class RunSource : IDisposable
             yield return new("model_class_name", "HookedTransformer");
             yield return new("hook_name", data.HookName);
             yield return new("hook_head_index", data.HookHeadIndex);
+            if (data.HookNameOut is not null)
+            {
+                yield return new("hook_name_out", data.HookNameOut);
+                yield return new("hook_head_index_out", data.HookHeadIndexOut);
+            }
+
             yield return new("dataset_path", Path.GetFileName(_tokens.Name));
             yield return new("context_size", _tokens.ContextSize);
             yield return new("prepend_bos", data.PrependBos);
@@ -103,8 +116,11 @@ internal sealed class RunSource : IDisposable
     {
         config.Data.Validate();
         config.Trainer.Validate();
+        CheckTarget(config);
         return new RunSource(config, device);
     }
+
+    private IReadOnlyList<ColumnBlock> Blocks => ((IActivationSource?)_activations ?? (IActivationSource?)_file ?? Synthetic!).Blocks;
 
     /// <summary>The rows to train on, mixed if asked.</summary>
     public IActivationSource Rows(TrainerConfig trainer)
@@ -129,10 +145,13 @@ internal sealed class RunSource : IDisposable
     {
         var sae = completed.Sae;
         var what = string.Create(CultureInfo.InvariantCulture, $"training {sae.Architecture}, {sae.DSae} features, on ");
-        if (_language is not null) return what + string.Create(CultureInfo.InvariantCulture, $"{_config.Data.HookName} of {_language.Name} ({Width} wide), reading {_tokens!.Name} in contexts of {_tokens.ContextSize} tokens");
-        if (_file is not null) return what + string.Create(CultureInfo.InvariantCulture, $"{_file.Rows} rows of {_file.Path} ({Width} wide)");
+        if (_language is not null) return what + string.Create(CultureInfo.InvariantCulture, $"{_config.Data.HookName} of {_language.Name} ({Width} wide){To(" to ", _config.Data.HookNameOut)}, reading {_tokens!.Name} in contexts of {_tokens.ContextSize} tokens");
+        if (_file is not null) return what + string.Create(CultureInfo.InvariantCulture, $"{_file.Rows} rows of {_file.Path} ({Width} wide){To(" to ", _config.Sae.IsTranscoder ? FileActivationSource.Targets : null)}");
         return what + string.Create(CultureInfo.InvariantCulture, $"synthetic rows ({Width} wide) made of {Synthetic!.Features} true features");
     }
+
+    private string To(string before, string? target) =>
+        target is null ? "" : string.Create(CultureInfo.InvariantCulture, $"{before}{target} ({TargetWidth} wide)");
 
     /// <summary>Judges the SAE: on a model's held-out or next contexts, or on rows.</summary>
     public (EvaluationResult? Result, string On) Judge(RunConfig completed, Sae sae, int rows, CancellationToken cancellation)
@@ -156,9 +175,27 @@ internal sealed class RunSource : IDisposable
             NEvalSparsityVarianceBatches = batches,
             ExcludedTokens = _language.Excluded(data.ExcludeSpecialTokens),
             HookHeadIndex = data.HookHeadIndex,
+            HookNameOut = data.HookNameOut,
+            HookHeadIndexOut = data.HookHeadIndexOut,
         });
         var result = evaluator.Run(heldOut ?? _tokens!, cancellation: cancellation);
         return (result, heldOut is null ? "contexts after those trained on (text that is too short is read again)" : $"contexts {data.EvalContexts}");
+    }
+
+    /// <summary>A transcoder needs something to give, an SAE has it already.</summary>
+    private static void CheckTarget(RunConfig config)
+    {
+        var (data, architecture) = (config.Data, config.Sae.Architecture);
+        if (!config.Sae.IsTranscoder)
+        {
+            if (data.HookNameOut is not null) throw new InvalidInputException($"hook_name_out: architecture {architecture} gives hook_name's own activations; leave it out, or choose a transcoder");
+            return;
+        }
+
+        if (data.ModelName is null && data.Activations is null)
+            throw new InvalidInputException($"architecture {architecture}: the built-in synthetic source has no targets; give model_name, hook_name and hook_name_out, or activations with a tensor targets");
+        if (data.ModelName is not null && data.HookNameOut is null)
+            throw new InvalidInputException($"hook_name_out: missing; architecture {architecture} is trained to give another hook's activations, such as blocks.0.hook_mlp_out");
     }
 
     /// <summary>Closes files and gives memory back.</summary>

@@ -9,7 +9,8 @@ namespace IlgpuSae.Saes;
 /// <param name="Shape">The input's shape: [..., d_in], or [..., heads, d_head].</param>
 /// <param name="Scale">F32 [n]: factor that each row was divided by; null: none.</param>
 /// <param name="Shift">F32 [n]: mean that was subtracted from each row; null: none.</param>
-public sealed record InputFrame(Shape Shape, Tensor? Scale = null, Tensor? Shift = null);
+/// <param name="Bypass">F32 [n, d_out]: what the output gets besides what the features decode to; null: nothing.</param>
+public sealed record InputFrame(Shape Shape, Tensor? Scale = null, Tensor? Shift = null, Tensor? Bypass = null);
 
 /// <summary>One tensor as files hold it.</summary>
 /// <param name="Name">Its name in the file.</param>

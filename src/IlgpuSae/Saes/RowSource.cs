@@ -4,7 +4,7 @@ using IlgpuSae.Tensors;
 namespace IlgpuSae.Saes;
 
 /// <summary>Rows that lie in memory, handed out in order; at their end they start again at the top or end.</summary>
-/// <param name="table">F32 [n, d_in] on any device; it stays the caller's.</param>
+/// <param name="table">F32 [n, width] on any device; it stays the caller's.</param>
 /// <param name="repeat">Whether to start again at the top; batches are then always full.</param>
 public sealed class RowSource(Tensor table, bool repeat = true) : IActivationSource
 {
@@ -37,7 +37,7 @@ public sealed class RowSource(Tensor table, bool repeat = true) : IActivationSou
     }
 
     /// <inheritdoc/>
-    public double? MeanNorm(Device device, int batchRows)
+    public double? MeanNorm(Device device, int batchRows, ColumnBlock? columns = null)
     {
         var sum = 0.0;
         for (var at = 0; at < table.Shape[0]; at += batchRows)
@@ -46,6 +46,7 @@ public sealed class RowSource(Tensor table, bool repeat = true) : IActivationSou
             using var slice = table.Slice(at, Math.Min(batchRows, table.Shape[0] - at));
             var batch = scope.New(slice.Shape);
             batch.CopyFrom(slice);
+            if (columns is { } block && block.Width != Width) batch = Columns.Take(scope, batch, block.First, block.Width);
             foreach (var norm in RowNorm.L2(scope, batch).ToArray<float>()) sum += norm;
         }
 

@@ -1,3 +1,4 @@
+using IlgpuSae.Kernels;
 using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Saes;
@@ -50,6 +51,39 @@ public abstract partial class Sae
         Reconfigure(Config with { NormalizeActivations = NormalizeActivations.None });
     }
 
+    /// <summary>
+    /// Multiplies the output by a number: W_dec, b_dec and W_skip. With <see cref="FoldActivationScale"/> it takes the two
+    /// factors of a transcoder's input and target into the weights.
+    /// </summary>
+    /// <param name="factor">Positive.</param>
+    /// <exception cref="InvalidInputException">The factor is not a positive number.</exception>
+    public virtual void ScaleOutput(double factor)
+    {
+        if (!(factor > 0 && double.IsFinite(factor))) throw new InvalidInputException($"output scale: {factor} is not a positive number");
+        Multiply(WDec, factor);
+        Multiply(BDec, factor);
+        if (Parameters.TryGetValue("W_skip", out var skip)) Multiply(skip, factor);
+    }
+
+    /// <summary>Rows of a source taken apart.</summary>
+    /// <param name="scope">Owns the parts.</param>
+    /// <param name="rows">F32 [n, <see cref="SaeConfig.RowWidth"/>].</param>
+    /// <returns>
+    /// Input [n, d_in] and target [n, d_out]: of an SAE twice <paramref name="rows"/> itself, of a transcoder the first
+    /// d_in columns and the d_out after them.
+    /// </returns>
+    /// <exception cref="ShapeException">The rows have another width.</exception>
+    public (Tensor X, Tensor Target) Split(TensorScope scope, Tensor rows)
+    {
+        if (rows.Shape.Last != Config.RowWidth) throw WrongWidth(rows.Shape.Last);
+        if (!Config.IsTranscoder) return (rows, rows);
+        return (Columns.Take(scope, rows, 0, Config.DIn), Columns.Take(scope, rows, Config.DIn, Config.OutputWidth));
+    }
+
+    internal ShapeException WrongWidth(int width) => new(Config.IsTranscoder
+        ? $"train: the rows are {width} wide but a transcoder of d_in = {Config.DIn} and d_out = {Config.OutputWidth} takes {Config.RowWidth}: its input and its target side by side"
+        : $"train: the activations are {width} wide but the SAE has d_in = {Config.DIn}");
+
     /// <summary>The parameters as files hold them: W_enc is [d_in, d_sae].</summary>
     public virtual IReadOnlyList<NamedValues> ExportState() => [.. Config.Parameters.Select(p =>
     {
@@ -97,7 +131,7 @@ public abstract partial class Sae
         return target;
     }
 
-    private static void Multiply(Tensor t, double factor)
+    private protected static void Multiply(Tensor t, double factor)
     {
         var values = t.ToArray<float>();
         foreach (ref var v in values.AsSpan()) v = (float)(v * factor);

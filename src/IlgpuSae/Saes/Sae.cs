@@ -85,7 +85,7 @@ public abstract partial class Sae : IDisposable
             throw new ShapeException($"decode: features are [{features.Rows}, {features.Columns}] but the SAE has d_sae = {Config.DSae}");
         if (frame is null)
         {
-            if (Config.NormalizeActivations is NormalizeActivations.LayerNorm or NormalizeActivations.ConstantNormRescale)
+            if (!Config.IsTranscoder && Config.NormalizeActivations is NormalizeActivations.LayerNorm or NormalizeActivations.ConstantNormRescale)
                 throw new InvalidInputException($"decode: normalize_activations = {ConfigJson.Name(Config.NormalizeActivations)} has to be undone; give the frame that Encode made");
             frame = new InputFrame([features.Rows, Config.DIn]);
         }
@@ -94,7 +94,9 @@ public abstract partial class Sae : IDisposable
             throw new ShapeException($"decode: {features.Rows} rows of features, but the frame is of an input {frame.Shape}");
         var y = DecodeRows(scope, features);
         Observe(scope, hooks, SaeHooks.Recons, Leading(frame.Shape, Config.OutputWidth), ref y);
-        if (frame.Scale is not null) y = RowAffine.Apply(scope, y, frame.Scale, frame.Shift);
+        if (frame.Bypass is { } bypass) y = Add.Sum(scope, y, bypass);
+        // A transcoder's output is another hook's: there is nothing to undo.
+        if (frame.Scale is not null && !Config.IsTranscoder) y = RowAffine.Apply(scope, y, frame.Scale, frame.Shift);
         return Shaped(scope, y, Config.OutputWidth == Config.DIn ? frame.Shape : Leading(frame.Shape, Config.OutputWidth));
     }
 
@@ -106,10 +108,13 @@ public abstract partial class Sae : IDisposable
     /// Adds what the SAE misses (x minus the reconstruction without hooks, without gradient), so the result is x itself
     /// unless a hook changes something.
     /// </param>
-    /// <returns>F32, x's shape.</returns>
+    /// <returns>F32, x's shape; of a transcoder, with d_out as the last axis.</returns>
     /// <exception cref="ShapeException">x does not fit d_in.</exception>
+    /// <exception cref="InvalidInputException">The error term is asked of a transcoder.</exception>
     public virtual Tensor Forward(TensorScope scope, Tensor x, SaeHooks? hooks = null, bool useErrorTerm = false)
     {
+        if (useErrorTerm && Config.IsTranscoder)
+            throw new InvalidInputException($"error term: architecture {Config.Architecture} gives another hook's activations, so what it misses does not follow from its input; splice it with SaeSplice.Transcoder");
         var f = Encode(scope, x, out var frame, hooks);
         var y = Decode(scope, f, frame, hooks);
         if (useErrorTerm)
@@ -164,6 +169,15 @@ public abstract partial class Sae : IDisposable
     protected virtual Tensor DecodeRows(TensorScope scope, SparseFeatures features) =>
         SparseDecode.Forward(scope, features, WDec, BDec);
 
+    /// <summary>What goes from the input to the output past the features: with a parameter W_skip, x W_skip^T.</summary>
+    /// <param name="scope">Owns the results.</param>
+    /// <param name="shape">Shape of the input.</param>
+    /// <param name="raw">F32 [n, d_in], as given.</param>
+    /// <param name="rows">F32 [n, d_in], normalised.</param>
+    /// <returns>What is left for the encoder, [n, d_in], and what is added to the decoder's result, [n, d_out] or null.</returns>
+    protected virtual (Tensor Rows, Tensor? Bypass) PassBy(TensorScope scope, Shape shape, Tensor raw, Tensor rows) =>
+        (rows, Parameters.TryGetValue("W_skip", out var skip) ? Gemm.Multiply(scope, raw, skip, transposeB: true) : null);
+
     /// <summary>Flattens and normalises an input.</summary>
     /// <param name="scope">Owns the result.</param>
     /// <param name="x">F32 [..., d_in] or [..., heads, d_head].</param>
@@ -182,6 +196,7 @@ public abstract partial class Sae : IDisposable
 
         var rows = Shaped(scope, x, [checked((int)(x.Count / width)), width]);
         Observe(scope, hooks, SaeHooks.Input, Leading(x.Shape, width), ref rows);
+        var raw = rows;
         Tensor? scale = null, shift = null;
         switch (Config.NormalizeActivations)
         {
@@ -196,7 +211,8 @@ public abstract partial class Sae : IDisposable
                 break;
         }
 
-        frame = new InputFrame(x.Shape, scale, shift);
+        (rows, var bypass) = PassBy(scope, x.Shape, raw, rows);
+        frame = new InputFrame(x.Shape, scale, shift, bypass);
         return rows;
     }
 

@@ -60,6 +60,17 @@ public abstract record SaeConfig
     [JsonIgnore]
     public virtual int OutputWidth => DIn;
 
+    /// <summary>
+    /// Whether the output is another hook's activations (transcoders) and not the input's: then training takes pairs of
+    /// input and target.
+    /// </summary>
+    [JsonIgnore]
+    public virtual bool IsTranscoder => false;
+
+    /// <summary>Width of the rows that training takes: d_in, or d_in + d_out where input and target stand side by side.</summary>
+    [JsonIgnore]
+    public int RowWidth => IsTranscoder ? DIn + OutputWidth : DIn;
+
     /// <summary>Parameters in the order of files: b_dec and biases, W_dec, W_enc and what the architecture adds.</summary>
     [JsonIgnore]
     public virtual IReadOnlyList<ParameterSpec> Parameters =>

@@ -36,11 +36,7 @@ public sealed record StandardTrainingConfig : TrainingSaeConfig
     public override void Validate()
     {
         base.Validate();
-        if (!(L1Coefficient >= 0 && double.IsFinite(L1Coefficient)))
-            throw new InvalidInputException($"l1_coefficient: {L1Coefficient} is not a number of at least 0");
-        if (!(LpNorm > 0 && double.IsFinite(LpNorm)))
-            throw new InvalidInputException($"lp_norm: {LpNorm} is not a positive number");
-        if (L1WarmUpSteps < 0) throw new InvalidInputException($"l1_warm_up_steps: {L1WarmUpSteps} is negative");
+        StandardTrainingSae.Check(L1Coefficient, LpNorm, L1WarmUpSteps);
     }
 }
 
@@ -88,8 +84,22 @@ public sealed class StandardTrainingSae(StandardTrainingConfig config, Device de
     /// <inheritdoc/>
     protected override IEnumerable<(string Name, Tensor Value)> Losses(TensorScope scope, TrainingContext context)
     {
-        var norms = RowNorm.L2(scope, WDec);
-        var penalty = SparsePenalty.Lp(scope, context.Features, norms, (float)((StandardTrainingConfig)Config).LpNorm);
-        yield return ("l1_loss", Scale.By(scope, penalty, (float)context.Step.Coefficients["l1"]));
+        yield return L1(scope, WDec, context, ((StandardTrainingConfig)Config).LpNorm);
+    }
+
+    /// <summary>l1 * mean over rows of ||f . n||_p.</summary>
+    internal static (string Name, Tensor Value) L1(TensorScope scope, Tensor decoder, TrainingContext context, double p)
+    {
+        var penalty = SparsePenalty.Lp(scope, context.Features, RowNorm.L2(scope, decoder), (float)p);
+        return ("l1_loss", Scale.By(scope, penalty, (float)context.Step.Coefficients["l1"]));
+    }
+
+    /// <summary>Refuses coefficients, norms and warm-ups of the penalty that cannot be.</summary>
+    internal static void Check(double coefficient, double p, int warmUpSteps)
+    {
+        if (!(coefficient >= 0 && double.IsFinite(coefficient)))
+            throw new InvalidInputException($"l1_coefficient: {coefficient} is not a number of at least 0");
+        if (!(p > 0 && double.IsFinite(p))) throw new InvalidInputException($"lp_norm: {p} is not a positive number");
+        if (warmUpSteps < 0) throw new InvalidInputException($"l1_warm_up_steps: {warmUpSteps} is negative");
     }
 }

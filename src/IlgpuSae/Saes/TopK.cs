@@ -199,7 +199,7 @@ internal static class TopK
         var chosen = TopKSelect.Rows(scope, pre, Math.Min(half, dead.Length), relu: false);
         if (norms is not null) chosen = SparseScale.Columns(scope, chosen, norms, divide: true);
         Tensor residual;
-        using (new NoGradient(scope)) residual = Sae.Residual(scope, context.X, context.Reconstruction);
+        using (new NoGradient(scope)) residual = Sae.Residual(scope, context.Target, context.Reconstruction);
         var error = SquaredError.MeanOfRowSums(scope, SparseDecode.Forward(scope, chosen, decoder), residual);
         return Scale.By(scope, error, (float)(coefficient * share));
     }

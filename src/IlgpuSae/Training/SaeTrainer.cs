@@ -27,13 +27,12 @@ public sealed class SaeTrainer : IDisposable
     /// <param name="sae">The SAE, initialised; it stays the caller's.</param>
     /// <param name="source">Where rows come from; it stays the caller's.</param>
     /// <param name="config">Settings.</param>
-    /// <exception cref="InvalidInputException">A setting is out of range, or the source's width is not d_in.</exception>
+    /// <exception cref="InvalidInputException">A setting is out of range, or the source's rows do not fit the SAE.</exception>
     public SaeTrainer(TrainingSae sae, IActivationSource source, TrainerConfig config)
     {
         sae.Config.Validate();
         config.Validate();
-        if (source.Width != sae.Config.DIn)
-            throw new ShapeException($"train: the activations are {source.Width} wide but the SAE has d_in = {sae.Config.DIn}");
+        if (source.Width != sae.Config.RowWidth) throw sae.WrongWidth(source.Width);
         (Sae, _source, Config) = (sae, source, config);
         _schedule = new LearningRateSchedule(config);
         _parameters = [.. sae.Parameters.Values];
@@ -65,6 +64,11 @@ public sealed class SaeTrainer : IDisposable
     /// </summary>
     public double? ActivationScale { get; set; }
 
+    /// <summary>
+    /// The same for a transcoder's target: sqrt(d_out) / its mean norm. Null for SAEs, whose target is the input.
+    /// </summary>
+    public double? TargetScale { get; set; }
+
     /// <summary>Where every step's numbers go; they stay the caller's.</summary>
     public IList<IMetricSink> Sinks { get; } = [];
 
@@ -92,14 +96,14 @@ public sealed class SaeTrainer : IDisposable
             }
 
             using var scope = new TensorScope(Sae.Device);
-            if (_source.Next(scope, Config.TrainBatchSizeSamples) is not { } x)
+            if (_source.Next(scope, Config.TrainBatchSizeSamples) is not { } rows)
             {
                 if (Steps == 0) throw NoRows();
                 end = TrainingEnd.SourceEnded;
                 break;
             }
 
-            last = Step(scope, x);
+            last = Step(scope, rows);
             foreach (var sink in Sinks) sink.Write(last);
             Report(last);
         }
@@ -107,31 +111,45 @@ public sealed class SaeTrainer : IDisposable
         foreach (var sink in Sinks) sink.Complete();
         var scale = ActivationScale;
         if (scale is { } s) Sae.FoldActivationScale(s);
-        ActivationScale = null;
+        if (scale is { } input && TargetScale is { } output) Sae.ScaleOutput(input / output);
+        (ActivationScale, TargetScale) = (null, null);
         return new TrainingReport(Sae, end ?? TrainingEnd.Completed, Steps, Samples, last, Activity.LogSparsity(),
             Activity.Dead(Config.DeadFeatureWindow).Length, scale, _clock.Elapsed);
     }
 
     /// <summary>One step on given rows.</summary>
     /// <param name="scope">Owns everything the step makes.</param>
-    /// <param name="x">F32 [n, d_in], n at least 1, unscaled.</param>
+    /// <param name="rows">F32 [n, d_in], n at least 1, unscaled; for a transcoder [n, d_in + d_out].</param>
     /// <returns>The step's numbers.</returns>
     /// <exception cref="TrainingFailedException">Activations or losses are not finite; the weights are unchanged.</exception>
-    public StepMetrics Step(TensorScope scope, Tensor x)
+    public StepMetrics Step(TensorScope scope, Tensor rows)
+    {
+        var (x, target) = Sae.Split(scope, rows);
+        return Step(scope, x, target);
+    }
+
+    /// <summary>One step on given inputs and targets.</summary>
+    /// <param name="scope">Owns everything the step makes.</param>
+    /// <param name="x">F32 [n, d_in], n at least 1, unscaled.</param>
+    /// <param name="target">F32 [n, d_out], unscaled; <paramref name="x"/> itself for an SAE.</param>
+    /// <returns>The step's numbers.</returns>
+    /// <exception cref="TrainingFailedException">Activations or losses are not finite; the weights are unchanged.</exception>
+    public StepMetrics Step(TensorScope scope, Tensor x, Tensor target)
     {
         if ((Steps + 1) % Config.FeatureSamplingWindow == 0) Activity.StartWindow();
         var coefficients = Sae.Coefficients.ToDictionary(c => c.Key, c => c.Value.At(Steps));
         var dead = Activity.Dead(Config.DeadFeatureWindow);
         var lr = _schedule.At(Steps);
         var scaled = ActivationScale is { } s ? Scale.By(scope, x, (float)s) : x;
+        var goal = ReferenceEquals(target, x) ? scaled : TargetScale is { } t ? Scale.By(scope, target, (float)t) : target;
 
         TrainingPass pass;
         Tensor[] gradients;
         using (var tape = new Tape(scope))
         {
             foreach (var p in _parameters) tape.Watch(p);
-            pass = Sae.Forward(scope, scaled, new TrainingStep(Steps, coefficients, dead));
-            if (!float.IsFinite(pass.Total.Scalar())) throw NotFinite(x, pass);
+            pass = Sae.Forward(scope, scaled, new TrainingStep(Steps, coefficients, dead), goal);
+            if (!float.IsFinite(pass.Total.Scalar())) throw NotFinite(x, target, pass);
             tape.Backward(pass.Total);
             gradients = [.. _parameters.Select(tape.Gradient)];
         }
@@ -144,7 +162,7 @@ public sealed class SaeTrainer : IDisposable
         Sae.AfterStep(scope, pass);
 
         var losses = pass.Losses.ToDictionary(l => l.Name, l => (double)l.Value.Scalar());
-        var variance = Variance(scope, scaled);
+        var variance = Variance(scope, goal);
         var metrics = new StepMetrics
         {
             Step = Steps,
@@ -177,31 +195,42 @@ public sealed class SaeTrainer : IDisposable
         return sum / n;
     }
 
-    /// <summary>sqrt(d_in) / mean norm; from batches that are then gone if the source does not know its mean.</summary>
+    /// <summary>sqrt(width) / mean norm; from batches that are then gone if the source does not know its mean.</summary>
     /// <returns>False if the user stopped it.</returns>
     private bool EstimateActivationScale(CancellationToken cancellation)
     {
-        var mean = _source.MeanNorm(Sae.Device, Config.TrainBatchSizeSamples);
-        if (mean is null)
+        var (dIn, dOut) = (Sae.Config.DIn, Sae.Config.OutputWidth);
+        var two = Sae.Config.IsTranscoder;
+        var mean = _source.MeanNorm(Sae.Device, Config.TrainBatchSizeSamples, two ? new ColumnBlock("x", 0, dIn) : null);
+        var targetMean = two ? _source.MeanNorm(Sae.Device, Config.TrainBatchSizeSamples, new ColumnBlock("target", dIn, dOut)) : null;
+        if (mean is null || (two && targetMean is null))
         {
-            var (sum, batches) = (0.0, 0);
+            var (sum, targetSum, batches) = (0.0, 0.0, 0);
             for (; batches < ScaleBatches; batches++)
             {
                 if (cancellation.IsCancellationRequested) return false;
                 using var scope = new TensorScope(Sae.Device);
-                if (_source.Next(scope, Config.TrainBatchSizeSamples) is not { } x) break;
+                if (_source.Next(scope, Config.TrainBatchSizeSamples) is not { } rows) break;
+                var (x, target) = Sae.Split(scope, rows);
                 sum += RowNorm.L2(scope, x).ToArray<float>().Average();
+                if (two) targetSum += RowNorm.L2(scope, target).ToArray<float>().Average();
                 _rowsForScale += x.Shape[0];
             }
 
             if (batches == 0) throw NoRows();
-            mean = sum / batches;
+            (mean, targetMean) = (sum / batches, two ? targetSum / batches : null);
         }
 
-        if (!(mean > 0 && double.IsFinite(mean.Value)))
-            throw new TrainingFailedException($"train: the activations' mean norm is {mean}; no scale makes that sqrt(d_in); are they all zero, or not finite?");
-        ActivationScale = Math.Sqrt(Sae.Config.DIn) / mean;
+        ActivationScale = ScaleTo(dIn, mean.Value, "activations", "d_in");
+        TargetScale = targetMean is { } t ? ScaleTo(dOut, t, "targets", "d_out") : null;
         return true;
+    }
+
+    private static double ScaleTo(int width, double mean, string what, string name)
+    {
+        if (!(mean > 0 && double.IsFinite(mean)))
+            throw new TrainingFailedException($"train: the {what}' mean norm is {mean}; no scale makes that sqrt({name}); are they all zero, or not finite?");
+        return Math.Sqrt(width) / mean;
     }
 
     private InvalidInputException NoRows() => new(_rowsForScale == 0
@@ -224,15 +253,16 @@ public sealed class SaeTrainer : IDisposable
         Progress(new TrainingProgress(metrics, steps, _rate, now, left));
     }
 
-    private TrainingFailedException NotFinite(Tensor x, TrainingPass pass)
+    private TrainingFailedException NotFinite(Tensor x, Tensor target, TrainingPass pass)
     {
-        var values = x.ToArray<float>();
-        var bad = Array.FindIndex(values, v => !float.IsFinite(v));
-        if (bad >= 0)
+        foreach (var (what, tensor) in new[] { ("activations", x), ("targets", target) })
         {
-            var width = x.Shape.Last;
+            var values = tensor.ToArray<float>();
+            var bad = Array.FindIndex(values, v => !float.IsFinite(v));
+            if (bad < 0) continue;
+            var width = tensor.Shape.Last;
             return Failed(string.Create(CultureInfo.InvariantCulture,
-                $"the activations hold {values[bad]} (row {Samples + (bad / width)} of the run, column {bad % width}); look at the model or the file they come from"));
+                $"the {what} hold {values[bad]} (row {Samples + (bad / width)} of the run, column {bad % width}); look at the model or the file they come from"));
         }
 
         var losses = string.Join(", ", pass.Losses.Select(l => string.Create(CultureInfo.InvariantCulture, $"{l.Name} {l.Value.Scalar()}")));

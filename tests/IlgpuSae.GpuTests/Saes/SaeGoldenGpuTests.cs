@@ -10,6 +10,7 @@ namespace IlgpuSae.GpuTests.Saes;
 public sealed class SaeGoldenGpuTests
 {
     [Theory]
+    [InlineData("skip_transcoder")]
     [InlineData("standard_layer_norm")]
     [InlineData("topk_rescale_decnorm")]
     public void An_SAE_from_a_folder_computes_what_SAELens_computes(string name)

@@ -176,9 +176,9 @@ public sealed class ActivationSourceTests : IDisposable
         var path = Ilgpusae.Tokens(_temp, "t.safetensors", 5, 8, i => (i * 7) % 61);
         using var tokens = new TokenFileSource(path);
         const string Hook = "blocks.0.attn.hook_z";
-        var options = new ModelActivationOptions { HookName = Hook, BatchSizePrompts = 2, Positions = PositionSlice.Parse("1::3"), ExcludedTokens = [7], Wrap = false };
+        var options = new ModelActivationOptions { Hooks = [new(Hook)], BatchSizePrompts = 2, Positions = PositionSlice.Parse("1::3"), ExcludedTokens = [7], Wrap = false };
         using var source = new ModelActivationSource(model, tokens, options);
-        using var head = new ModelActivationSource(model, new TokenFileSource(path), options with { HookHeadIndex = 2 });
+        using var head = new ModelActivationSource(model, new TokenFileSource(path), options with { Hooks = [new(Hook, 2)] });
         Assert.Equal((32, 8), (source.Width, head.Width));
         using var scope = new TensorScope(_device);
         List<float> rows = [], heads = [];

@@ -173,13 +173,14 @@ public sealed class SaeTests : IDisposable
         json["normalize_activations"] = ConfigJson.Name(mode);
         json["metadata"]!["hook_name"] = "blocks.2.hook_resid_pre";
         if (json.ContainsKey("k")) json["k"] = 5;
+        if (json.ContainsKey("d_out")) json["d_out"] = 9;
         var sae = SaeRegistry.Default.CreateForTraining((TrainingSaeConfig)ConfigJson.FromJson(json, type, "test"), _device, seed: 9);
         var random = new Random(4);
         foreach (var (name, p) in sae.Parameters)
         {
             // No b_dec, so that zero in gives zero out; encoder biases below 0 keep features sparse.
             if (name == "b_dec") continue;
-            p.CopyFrom<float>([.. p.ToArray<float>().Select((v, i) => name == "b_enc" ? -0.1f * random.NextSingle() : (v * (1 + random.NextSingle())))]);
+            p.CopyFrom<float>([.. p.ToArray<float>().Select((v, i) => name == "b_enc" ? -0.1f * random.NextSingle() : name == "W_skip" ? random.NextSingle() - 0.5f : (v * (1 + random.NextSingle())))]);
         }
 
         return sae;
