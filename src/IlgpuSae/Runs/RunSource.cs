@@ -52,12 +52,12 @@ internal sealed class RunSource : IDisposable
         }
         else
         {
-            Synthetic = new SyntheticSuperposition(config.Synthetic);
+            Synthetic = GroundTruthSource.Open(config.Synthetic);
         }
     }
 
     /// <summary>The synthetic source; null if another is used.</summary>
-    public SyntheticSuperposition? Synthetic { get; }
+    public GroundTruthSource? Synthetic { get; }
 
     /// <summary>Width of the rows.</summary>
     public int Width => _activations?.Width ?? _file?.Width ?? Synthetic!.Width;
@@ -76,7 +76,7 @@ internal sealed class RunSource : IDisposable
             var data = _config.Data;
             if (_language is null || _tokens is null)
             {
-                if (Synthetic is not null) yield return new("model_name", "synthetic superposition");
+                if (Synthetic is not null) yield return new("model_name", Synthetic is SynthSaeBench ? "SynthSAEBench" : "synthetic superposition");
                 else if (data.HookName is not null) yield return new("hook_name", data.HookName);
                 yield break;
             }
