@@ -29,6 +29,7 @@ internal static class TrainReport
                 .Write();
         }
 
+        if (report.GroundTruth is { } truth) GroundTruthReport.Write(session, truth, report.Config.Sae.DSae);
         if (report.Config.OutputPath is { } folder && training.Steps > 0)
         {
             session.Output.WriteLine($"saved {folder}");
@@ -69,6 +70,7 @@ internal static class TrainReport
             };
         }
 
+        if (report.GroundTruth is not null) json["ground_truth"] = report.GroundTruth.ToJson();
         return json;
     }
 }

@@ -1,5 +1,7 @@
 using System.CommandLine;
+using System.ComponentModel;
 using System.Globalization;
+using System.Reflection;
 using System.Text.Json.Nodes;
 using IlgpuSae.Activations;
 using IlgpuSae.Runs;
@@ -14,6 +16,7 @@ internal sealed class TrainVerb : Verb
     private readonly Option<string?> _config = Options.Text("--config", "FILE", "Settings as JSON in SAELens' field names; options below win over it.");
     private readonly Option<string?> _model = Options.Text("--model", "DIR", "Folder of the model: config.json and model.safetensors.");
     private readonly Option<string?> _architecture = Options.Text("--architecture", "NAME", $"What to train: {string.Join(", ", SaeRegistry.Default.TrainingNames)}. [topk]");
+    private readonly Option<string?> _synthetic = Options.Text("--synthetic", "NAME", $"Rows whose features are known: {string.Join(", ", SyntheticPreset.Names)}. [superposition]");
     private readonly Option<string?> _initFrom = Options.Text("--init-from", "PATH", "Start from these weights: an SAE's folder, or a safetensors file under SAELens' names.");
     private readonly Option<string?> _output = Options.Text("--output-path", "DIR", "Folder for the result. [output/ARCHITECTURE-SOURCE]");
     private readonly Option<string?> _metrics = Options.Text("--metrics", "FILE", "Write every step's losses and more, one JSON object a line.");
@@ -27,18 +30,20 @@ internal sealed class TrainVerb : Verb
         var records = SaeRegistry.Default.TrainingNames.Select(n => (Name: n, Type: SaeRegistry.Default.ConfigType(n, training: true))).ToList();
         _table.Add("SAE", records[0].Type, p => p.DeclaringType != records[0].Type);
         foreach (var (name, type) in records) _table.Add($"SAE: {name}", type);
-        _table.Add("Synthetic source", typeof(SyntheticConfig));
+        _table.Add("Synthetic source", typeof(SyntheticConfig), p => p.GetCustomAttribute<CategoryAttribute>() is null);
+        _table.Add("Synthetic source: SynthSAEBench", typeof(SyntheticConfig));
     }
 
     public override IEnumerable<OptionGroup> Groups =>
     [
-        new("Run", _config, _model, _architecture, _initFrom, _output, _metrics, _noShuffle),
+        new("Run", _config, _model, _architecture, _synthetic, _initFrom, _output, _metrics, _noShuffle),
         .. _table.Groups,
     ];
 
     public override IReadOnlyList<string> Examples =>
     [
         "ilgpusae train",
+        "ilgpusae train --synthetic synthsaebench-1k --architecture topk",
         "ilgpusae train --model gpt2 --hook-name blocks.8.hook_resid_pre --text corpus.txt --architecture topk --k 32",
         "ilgpusae train --activations acts.safetensors --init-from start.safetensors --no-shuffle --config run.json",
     ];
@@ -78,7 +83,7 @@ internal sealed class TrainVerb : Verb
         foreach (var (field, value) in new[]
         {
             ("model_name", arguments.GetValue(_model)), ("architecture", arguments.GetValue(_architecture)),
-            ("init_from", arguments.GetValue(_initFrom)), ("output_path", arguments.GetValue(_output)),
+            ("synthetic", arguments.GetValue(_synthetic)), ("init_from", arguments.GetValue(_initFrom)), ("output_path", arguments.GetValue(_output)),
         })
         {
             if (value is not null) given[field] = value;

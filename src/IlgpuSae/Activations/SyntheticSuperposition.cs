@@ -1,98 +1,62 @@
 using IlgpuSae.Kernels;
-using IlgpuSae.Saes;
-using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Activations;
 
 /// <summary>
-/// Activations whose features are known: n_true unit directions in d_in dimensions, fewer than n_true, so that they
+/// The plain source of known features: n_true unit directions in d_in dimensions, more than d_in, so that they
 /// overlap; each row is the sum of a few of them with positive magnitudes. Feature i is active with probability
-/// p_i = min(1, c (i + 1)^-power_law), c such that mean_active are active on average. An SAE does its work if its
-/// decoder finds the directions: see <see cref="Recovery"/>. Elhage et al. 2022, "Toy Models of Superposition".
+/// p_i = min(1, c (i + 1)^-power_law), c such that mean_active are active on average. Elhage et al. 2022, "Toy Models
+/// of Superposition".
 /// </summary>
-/// <remarks>
-/// Row r is drawn from a Philox stream of its own, so rows do not depend on how they are asked for or on the number of
-/// threads. Directions are normal, scaled to unit length.
-/// </remarks>
-public sealed class SyntheticSuperposition : IActivationSource
+/// <remarks>Directions are normal, scaled to unit length.</remarks>
+public sealed class SyntheticSuperposition : GroundTruthSource
 {
-    private readonly SyntheticConfig _config;
     private readonly float[] _directions;
     private readonly double[] _probability;
-    private float[] _values = [];
-    private long _row;
 
     /// <summary>Draws the directions.</summary>
     /// <param name="config">Settings.</param>
     /// <exception cref="InvalidInputException">A setting is out of range.</exception>
-    public SyntheticSuperposition(SyntheticConfig config)
+    public SyntheticSuperposition(SyntheticConfig config) : base(config)
     {
-        config.Validate();
-        _config = config;
-        _directions = new float[config.NTrue * config.DIn];
-        for (var j = 0; j < config.NTrue; j++) Direction(config, j, _directions.AsSpan(j * config.DIn, config.DIn));
+        _directions = DrawDirections(config);
         _probability = Probabilities(config);
     }
 
     /// <inheritdoc/>
-    public int Width => _config.DIn;
-
-    /// <summary>Number of true features.</summary>
-    public int Features => _config.NTrue;
-
-    /// <summary>The true directions, unit vectors, row-major [n_true, d_in].</summary>
-    public ReadOnlySpan<float> Directions => _directions;
-
-    /// <summary>How often each true feature is active, [n_true].</summary>
-    public IReadOnlyList<double> Probability => _probability;
+    public override ReadOnlySpan<float> Directions => _directions;
 
     /// <inheritdoc/>
-    public Tensor? Next(TensorScope scope, int rows)
-    {
-        if (_values.Length != (long)rows * Width) _values = new float[(long)rows * Width];
-        Array.Clear(_values);
-        var values = _values;
-        var first = _row;
-        _row += rows;
-        const int Piece = 64;
-        void Fill(long from, long to)
-        {
-            for (var r = from; r < to; r++) Row(first + r, values.AsSpan((int)r * Width, Width));
-        }
+    public override IReadOnlyList<double> Probability => _probability;
 
-        if (scope.Device is CpuDevice cpu) cpu.Pool.ForRange(rows, Piece, Fill);
-        else Fill(0, rows);
-        return scope.From<float>(values, [rows, Width]);
-    }
-
-    /// <summary>How many of the true directions a decoder holds.</summary>
-    /// <param name="decoder">F32 [d_sae, d_in].</param>
-    /// <exception cref="ShapeException">Its width is not d_in.</exception>
-    public FeatureRecovery Recovery(Tensor decoder)
+    /// <summary>Unit vectors, [n_true, d_in]: normal numbers, scaled.</summary>
+    internal static float[] DrawDirections(SyntheticConfig config)
     {
-        if (decoder.Shape.Rank != 2 || decoder.Shape[1] != Width) throw new ShapeException($"recovery: the decoder is {decoder.Shape}, the true directions are [{Features}, {Width}]");
-        return FeatureRecovery.Of(_directions, decoder.ToArray<float>(), Width);
+        var directions = new float[(long)config.NTrue * config.DIn];
+        for (var j = 0; j < config.NTrue; j++) Direction(config, j, directions.AsSpan(j * config.DIn, config.DIn));
+        return directions;
     }
 
     /// <summary>One row: the sum of its active features. Word j of the row's stream decides feature j.</summary>
-    private void Row(long number, Span<float> row)
+    private protected override void Row(long number, Span<float> row, RowDraft draft)
     {
         var stream = RandomStreams.Row(number);
-        var draws = new Philox(_config.Seed, stream, position: (ulong)_config.NTrue + 3 & ~3UL);
+        var draws = new Philox(Config.Seed, stream, position: (ulong)Config.NTrue + 3 & ~3UL);
         Span<uint> words = stackalloc uint[4];
-        var group = new Group(_config);
-        for (var j = 0; j < _config.NTrue; j++)
+        var group = new Group(Config);
+        for (var j = 0; j < Config.NTrue; j++)
         {
-            if ((j & 3) == 0) (words[0], words[1], words[2], words[3]) = Philox.Block(_config.Seed, stream, (ulong)j >> 2);
+            if ((j & 3) == 0) (words[0], words[1], words[2], words[3]) = Philox.Block(Config.Seed, stream, (ulong)j >> 2);
             var u = (words[j & 3] >> 8) * (1f / (1 << 24));
             if (!group.IsActive(j, u, _probability, ref draws)) continue;
-            var magnitude = (float)(1 + (_config.MagnitudeSpread * ((2.0 * draws.NextSingle()) - 1)));
+            var magnitude = (float)(1 + (Config.MagnitudeSpread * ((2.0 * draws.NextSingle()) - 1)));
             var direction = _directions.AsSpan(j * Width, Width);
             for (var i = 0; i < row.Length; i++) row[i] += magnitude * direction[i];
+            draft.Active.Add((j, magnitude));
         }
 
-        if (_config.NoiseStd == 0) return;
-        for (var i = 0; i < row.Length; i++) row[i] += (float)(_config.NoiseStd * draws.NextNormal());
+        if (Config.NoiseStd == 0) return;
+        for (var i = 0; i < row.Length; i++) row[i] += (float)(Config.NoiseStd * draws.NextNormal());
     }
 
     private static void Direction(SyntheticConfig config, int feature, Span<float> direction)

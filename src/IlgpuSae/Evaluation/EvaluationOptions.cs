@@ -25,6 +25,10 @@ public sealed record EvaluationOptions
     [Description("share of tokens above which a feature counts as dense")]
     public double DenseAbove { get; init; } = 0.1;
 
+    /// <summary>Rows of a synthetic source to judge on.</summary>
+    [Description("rows of a synthetic source to judge on")]
+    public int EvalSamples { get; init; } = 100_000;
+
     /// <summary>One head of a hook that has heads; null: all.</summary>
     [Browsable(false)]
     public int? HookHeadIndex { get; init; }
@@ -46,6 +50,7 @@ public sealed record EvaluationOptions
         if (BatchSizePrompts < 1) throw new InvalidInputException($"batch_size_prompts: {BatchSizePrompts} is not at least 1");
         if (NEvalReconstructionBatches is < 0) throw new InvalidInputException($"n_eval_reconstruction_batches: {NEvalReconstructionBatches} is negative");
         if (NEvalSparsityVarianceBatches is < 0) throw new InvalidInputException($"n_eval_sparsity_variance_batches: {NEvalSparsityVarianceBatches} is negative");
+        if (EvalSamples < 1) throw new InvalidInputException($"eval_samples: {EvalSamples} is not at least 1");
         if (ActivationScale is { } s && !(s > 0 && double.IsFinite(s))) throw new InvalidInputException($"activation scale: {s} is not a positive number");
         if (!(DenseAbove is > 0 and <= 1)) throw new InvalidInputException($"dense_above: {DenseAbove} is not in (0, 1]");
     }

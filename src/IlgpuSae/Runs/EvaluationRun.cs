@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using IlgpuSae.Activations;
 using IlgpuSae.Evaluation;
+using IlgpuSae.Files;
 using IlgpuSae.Saes;
 using IlgpuSae.Saes.Formats;
 using IlgpuSae.Tensors;
@@ -12,7 +13,14 @@ namespace IlgpuSae.Runs;
 /// <param name="Data">What it was judged on, metadata filled in.</param>
 /// <param name="Options">How.</param>
 /// <param name="Result">The quality report.</param>
-public sealed record EvaluationRunReport(SaeConfig Sae, DataConfig Data, EvaluationOptions Options, EvaluationResult Result);
+public sealed record EvaluationRunReport(SaeConfig Sae, DataConfig Data, EvaluationOptions Options, EvaluationResult Result)
+{
+    /// <summary>The synthetic source it was judged on; null for others.</summary>
+    public SyntheticConfig? Synthetic { get; init; }
+
+    /// <summary>How well features agree with the true ones; null where those are not known.</summary>
+    public GroundTruthResult? GroundTruth { get; init; }
+}
 
 /// <summary>
 /// Judges an SAE of a folder on a model and a corpus, or on a file of activations. What the settings do not say is
@@ -32,7 +40,11 @@ public sealed class EvaluationRun(Device device)
 
     /// <summary>Runs it.</summary>
     /// <param name="saeFolder">Folder of the SAE.</param>
-    /// <param name="fields">Fields of <see cref="DataConfig"/> and <see cref="EvaluationOptions"/> in snake_case.</param>
+    /// <param name="fields">
+    /// Fields of <see cref="DataConfig"/>, <see cref="EvaluationOptions"/> and <see cref="SyntheticConfig"/> in snake_case.
+    /// With <c>synthetic</c>, a preset's name or null for what the SAE was trained on, the SAE is judged on held-out rows
+    /// of a synthetic source.
+    /// </param>
     /// <param name="cancellation">Stops between two batches.</param>
     /// <exception cref="InvalidInputException">A file cannot be used, or SAE, model and data do not fit.</exception>
     public EvaluationRunReport Execute(string saeFolder, JsonObject fields, CancellationToken cancellation = default)
@@ -40,6 +52,7 @@ public sealed class EvaluationRun(Device device)
         using var sae = SaeLensFolder.Load(saeFolder, device);
         var data = (DataConfig)ConfigJson.FromJson(Only(typeof(DataConfig), fields, sae.Config.Metadata), typeof(DataConfig), "options");
         var options = (EvaluationOptions)ConfigJson.FromJson(Only(typeof(EvaluationOptions), fields, null), typeof(EvaluationOptions), "options");
+        if (fields.ContainsKey("synthetic")) return OnSynthetic(sae, saeFolder, fields, data, options, cancellation);
         if (data is { ModelName: null, Activations: { } file }) return new EvaluationRunReport(sae.Config, data, options, OnRows(sae, file, options));
         if (data.ModelName is null) throw new InvalidInputException("model_name: missing; give the model the SAE belongs to, or activations");
         data.Validate();
@@ -62,6 +75,42 @@ public sealed class EvaluationRun(Device device)
     {
         using var source = new FileActivationSource(file, tensors: sae.Config.IsTranscoder ? [FileActivationSource.Inputs, FileActivationSource.Targets] : null);
         return RowsEvaluator.Run(sae, source, source.Rows, denseAbove: options.DenseAbove);
+    }
+
+    private static EvaluationRunReport OnSynthetic(
+        Sae sae, string folder, JsonObject fields, DataConfig data, EvaluationOptions options, CancellationToken cancellation)
+    {
+        options.Validate();
+        if ((data.ModelName ?? data.Activations ?? data.Text ?? data.Tokens) is { } other)
+            throw new InvalidInputException($"synthetic: the SAE cannot be judged on a synthetic source and on {other} at once; give one of them");
+        var config = SyntheticOf(folder, fields);
+        var source = GroundTruthSource.Open(config);
+        if (source.Width != sae.Config.DIn) throw new ShapeException($"eval: the synthetic rows are {source.Width} wide but the SAE has d_in = {sae.Config.DIn}");
+        source.Position = GroundTruthSource.HeldOut;
+        var result = RowsEvaluator.Run(sae, source, options.EvalSamples, denseAbove: options.DenseAbove);
+        source.Position = GroundTruthSource.HeldOut;
+        var truth = GroundTruthEvaluator.Run(sae, source, options.EvalSamples, cancellation: cancellation);
+        return new EvaluationRunReport(sae.Config, data, options, result) { Synthetic = config, GroundTruth = truth };
+    }
+
+    /// <summary>The source of a name, else the one in the SAE's folder, with the fields given.</summary>
+    private static SyntheticConfig SyntheticOf(string folder, JsonObject fields)
+    {
+        JsonObject world;
+        if (fields["synthetic"] is { } name)
+        {
+            world = ConfigJson.ToJson(SyntheticPreset.Find(name.ToString()));
+        }
+        else
+        {
+            var path = Path.Combine(folder, SaeLensFolder.RunnerConfigFile);
+            var run = File.Exists(path) ? (JsonObject)JsonNode.Parse(JsonConfig.Read(path).Element.GetRawText())! : [];
+            world = run["synthetic"] as JsonObject
+                ?? throw new InvalidInputException($"synthetic: {folder} does not say that its SAE was trained on a synthetic source; name one of {string.Join(", ", SyntheticPreset.Names)}");
+        }
+
+        foreach (var (field, value) in Only(typeof(SyntheticConfig), fields, null)) world[field] = value?.DeepClone();
+        return (SyntheticConfig)ConfigJson.FromJson(world, typeof(SyntheticConfig), "synthetic");
     }
 
     private static JsonObject Only(Type type, JsonObject fields, SaeMetadata? metadata)

@@ -52,7 +52,7 @@ public static class RunConfigReader
         var json = path is null ? [] : (JsonObject)JsonNode.Parse(JsonConfig.Read(path).Element.GetRawText())!;
         var run = Read(json, overrides, path ?? "options", DefaultArchitecture);
         if (run.Data is { ModelName: null, Text: null, Tokens: null, Activations: null })
-            run = Read(Under(Demonstration(run), json, path), overrides, path ?? "options", DefaultArchitecture);
+            run = Read(Under(SyntheticPreset.Training(run), json, path), overrides, path ?? "options", DefaultArchitecture);
         return run with { OutputPath = run.OutputPath ?? FreeFolder(run) };
     }
 
@@ -66,6 +66,11 @@ public static class RunConfigReader
     {
         var fields = Flatten(json, where);
         foreach (var (name, value) in Flatten(overrides, where)) fields[name] = value;
+        if (fields.Remove("preset", out var preset) && Text(preset, "synthetic", where) is { } named)
+        {
+            foreach (var (name, value) in SyntheticPreset.Fields(named)) fields.TryAdd(name, value);
+        }
+
         var start = StartingPoint(fields, where);
         var chosen = Text(fields.GetValueOrDefault("architecture") ?? start["architecture"], "architecture", where) ?? architecture;
         fields.Remove("architecture");
@@ -110,35 +115,6 @@ public static class RunConfigReader
         "train_batch_size_samples" => "train_batch_size_tokens",
         _ => name,
     };
-
-    /// <summary>
-    /// Settings for the synthetic source that no one gave: measured to find every true feature within a minute. One
-    /// feature more than are active on average, twice as many latents as true features.
-    /// </summary>
-    private static JsonObject Demonstration(RunConfig run)
-    {
-        var demonstration = new JsonObject
-        {
-            ["d_sae"] = 2 * run.Synthetic.NTrue,
-            ["training_tokens"] = 2_000_000,
-            ["train_batch_size_tokens"] = 1024,
-            ["lr"] = 3e-3,
-            ["lr_decay_steps"] = 600,
-            ["dead_feature_window"] = 100,
-        };
-        switch (run.Sae)
-        {
-            case TopKTrainingConfig:
-                demonstration["k"] = (int)Math.Ceiling(run.Synthetic.MeanActive) + 1;
-                break;
-            case StandardTrainingConfig:
-                demonstration["l1_coefficient"] = 0.3;
-                demonstration["l1_warm_up_steps"] = 200;
-                break;
-        }
-
-        return demonstration;
-    }
 
     /// <summary>The fields of one object, and below them those of another that it does not have.</summary>
     private static JsonObject Under(JsonObject below, JsonObject json, string? path)
@@ -200,7 +176,11 @@ public static class RunConfigReader
         var fields = new Dictionary<string, JsonNode?>(StringComparer.Ordinal);
         foreach (var (name, value) in json)
         {
-            if (name is "sae" or "sae_cfg" or "trainer" or "trainer_cfg" or "synthetic")
+            if (name == "synthetic" && value is JsonValue preset)
+            {
+                fields["preset"] = preset;
+            }
+            else if (name is "sae" or "sae_cfg" or "trainer" or "trainer_cfg" or "synthetic")
             {
                 if (value is not JsonObject nested) throw new InvalidInputException($"{where}: field \"{name}\" is not an object");
                 foreach (var (inner, v) in Flatten(nested, where)) fields[inner] = v;

@@ -55,12 +55,12 @@ internal sealed class RunSource : IDisposable
         }
         else
         {
-            Synthetic = new SyntheticSuperposition(config.Synthetic);
+            Synthetic = GroundTruthSource.Open(config.Synthetic);
         }
     }
 
     /// <summary>The synthetic source; null if another is used.</summary>
-    public SyntheticSuperposition? Synthetic { get; }
+    public GroundTruthSource? Synthetic { get; }
 
     /// <summary>Width of the SAE's input.</summary>
     public int Width => Blocks[0].Width;
@@ -82,7 +82,7 @@ internal sealed class RunSource : IDisposable
             var data = _config.Data;
             if (_language is null || _tokens is null)
             {
-                if (Synthetic is not null) yield return new("model_name", "synthetic superposition");
+                if (Synthetic is not null) yield return new("model_name", Synthetic is SynthSaeBench ? "SynthSAEBench" : "synthetic superposition");
                 else if (data.HookName is not null) yield return new("hook_name", data.HookName);
                 if (data.HookNameOut is not null) yield return new("hook_name_out", data.HookNameOut);
                 yield break;

@@ -13,9 +13,11 @@ namespace IlgpuSae.Runs;
 /// <param name="Evaluation">How good the SAE is; null if it was not judged.</param>
 /// <param name="EvaluatedOn">What it was judged on, in words.</param>
 /// <param name="Recovery">True features found; null where they are not known.</param>
+/// <param name="GroundTruth">How well features agree with the true ones; null where those are not known.</param>
 /// <param name="Wraps">How often the data began again.</param>
 public sealed record TrainingRunReport(
-    RunConfig Config, TrainingReport Training, EvaluationResult? Evaluation, string EvaluatedOn, FeatureRecovery? Recovery, int Wraps);
+    RunConfig Config, TrainingReport Training, EvaluationResult? Evaluation, string EvaluatedOn, FeatureRecovery? Recovery,
+    GroundTruthResult? GroundTruth, int Wraps);
 
 /// <summary>
 /// A whole training run: opens the source, makes or loads the SAE, trains it, writes the folder, judges it. Bad input
@@ -58,7 +60,8 @@ public sealed class TrainingRun(RunConfig config, Device device)
             SaeLensFolder.Save(folder, inference, training.LogSparsity, completed.ToJson(), sae);
         var (evaluation, on) = training.End == TrainingEnd.Cancelled ? (null, "") : source.Judge(completed, inference, JudgedRows, cancellation);
         var recovery = training.Steps > 0 ? source.Synthetic?.Recovery(inference.WDec) : null;
-        return new TrainingRunReport(completed, training, evaluation, on, recovery, source.Wraps);
+        var truth = recovery is null || evaluation is null ? null : GroundTruthEvaluator.Run(inference, source.Synthetic!, JudgedRows, cancellation: cancellation);
+        return new TrainingRunReport(completed, training, evaluation, on, recovery, truth, source.Wraps);
     }
 
     private static IReadOnlyList<NamedValues>? ReadWeights(string? path)

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using IlgpuSae.Activations;
 using IlgpuSae.Files;
 using IlgpuSae.Models;
@@ -149,6 +151,17 @@ public sealed class ActivationSourceTests : IDisposable
         float[] parts = [.. source.Next(b, 100)!.ToArray<float>(), .. source.Next(b, 200)!.ToArray<float>()];
         Assert.Equal(whole, parts);
         Assert.NotEqual(whole, new SyntheticSuperposition(config with { Seed = 1 }).Next(a, 300)!.ToArray<float>());
+    }
+
+    [Theory]
+    [InlineData(FeatureGroups.None, "28BE2CA2729F835C")]
+    [InlineData(FeatureGroups.Hierarchical, "F03940EB7ABADB35")]
+    [InlineData(FeatureGroups.Correlated, "90BD132B85DB11C2")]
+    public void Synthetic_rows_never_change_their_bytes(FeatureGroups groups, string hash)
+    {
+        using var scope = new TensorScope(_device);
+        var x = new SyntheticSuperposition(new SyntheticConfig { NTrue = 50, DIn = 24, NoiseStd = 0.1, Groups = groups }).Next(scope, 200)!.ToArray<float>();
+        Assert.Equal(hash, Convert.ToHexString(SHA256.HashData(MemoryMarshal.AsBytes<float>(x)))[..16]);
     }
 
     [Fact]
