@@ -79,7 +79,7 @@ public sealed class LanguageModel : IDisposable
         // SAELens passes over a separator that the tokenizer does not have.
         "bos" => Tokenizer.BosToken,
         "eos" => Tokenizer.EosToken,
-        "sep" => throw Missing("sequence_separator_token", "SEP", "bos, eos, none or a token id"),
+        "sep" => Tokenizer.SepToken ?? throw Missing("sequence_separator_token", "SEP", "bos, eos, none or a token id"),
         _ when int.TryParse(name, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out var id) && id < Model.Spec.DVocab => id,
         _ => throw new InvalidInputException($"sequence_separator_token: \"{name}\" is none of bos, eos, none and the token ids 0..{Model.Spec.DVocab - 1}"),
     };

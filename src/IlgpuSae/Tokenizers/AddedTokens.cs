@@ -32,28 +32,33 @@ internal sealed class AddedTokens
         _firstChars = SearchValues.Create([.. _byFirstChar.Keys]);
     }
 
-    /// <summary>Calls <paramref name="text"/> for the text between tokens (never empty) and <paramref name="token"/> for tokens, in order.</summary>
-    public void Split(string input, Action<string> text, Action<int> token)
+    /// <summary>The next token at or after a place.</summary>
+    /// <param name="input">The text.</param>
+    /// <param name="from">Where the token before ended.</param>
+    /// <param name="start">Where it starts, white space that it takes with it included; the end of the text when there is none.</param>
+    /// <param name="stop">The unit after its last.</param>
+    /// <returns>The token; null: there is none.</returns>
+    public AddedToken? Next(string input, int from, out int start, out int stop)
     {
-        var done = 0;
-        var at = 0;
-        while (true)
+        for (var at = from; input.AsSpan(at).IndexOfAny(_firstChars) is >= 0 and var next;)
         {
-            var next = input.AsSpan(at).IndexOfAny(_firstChars);
-            if (next < 0) break;
             at += next;
-            if (LongestAt(input, at) is not { } found) { at++; continue; }
-            var (start, stop) = (at, at + found.Text.Length);
+            if (LongestAt(input, at) is not { } found)
+            {
+                at++;
+                continue;
+            }
+
+            (start, stop) = (at, at + found.Text.Length);
             at = stop;
-            if (start < done || (found.Token.SingleWord && (EndsWithWord(input.AsSpan(0, start)) || StartsWithWord(input.AsSpan(stop))))) continue;
-            if (found.Token.LeftStrip) while (start > done && char.IsWhiteSpace(input[start - 1])) start--;
+            if (found.Token.SingleWord && (EndsWithWord(input.AsSpan(0, start)) || StartsWithWord(input.AsSpan(stop)))) continue;
+            if (found.Token.LeftStrip) while (start > from && char.IsWhiteSpace(input[start - 1])) start--;
             if (found.Token.RightStrip) while (stop < input.Length && char.IsWhiteSpace(input[stop])) stop++;
-            if (start > done) text(input[done..start]);
-            token(found.Token.Id);
-            done = stop;
+            return found.Token;
         }
 
-        if (done < input.Length) text(done == 0 ? input : input[done..]);
+        start = stop = input.Length;
+        return null;
     }
 
     private (string Text, AddedToken Token)? LongestAt(string input, int at)

@@ -1,68 +1,65 @@
+using System.Buffers;
 using System.Text;
 using IlgpuSae.Files;
-using Package = Microsoft.ML.Tokenizers;
 
 namespace IlgpuSae.Tokenizers;
 
 /// <summary>
-/// Byte-level byte-pair encoding (GPT-2, GPT-NeoX, Llama 3, Qwen2): our splitter cuts, Microsoft.ML.Tokenizers merges.
+/// Byte-level byte-pair encoding (GPT-2, GPT-NeoX, Llama 3, Qwen2): words are merged from the tokens of their bytes.
 /// Special tokens never reach it.
 /// </summary>
 internal sealed class ByteLevelEngine : WordEngine
 {
-    private readonly Package.BpeTokenizer _merger;
-    private readonly bool[] _missingBytes;
-    private readonly bool _prefixSpace;
+    private readonly PairMerger _merger = new();
+    private readonly int[] _tokenOf = new int[256];
     private readonly Dictionary<string, int>? _wholeWords;
 
     /// <param name="path">The tokenizer's file, for messages.</param>
     /// <param name="vocabulary">The model's own tokens, spelled in <see cref="ByteLevel"/>'s characters.</param>
     /// <param name="merges">Pairs, the most urgent first.</param>
-    /// <param name="inner">Cuts the text into pieces that no token crosses.</param>
-    /// <param name="outer">Cuts before <paramref name="inner"/>, if anything does.</param>
-    /// <param name="prefixSpace">Whether a space is put before text that does not begin with one.</param>
-    /// <param name="ignoreMerges">Whether a piece that is a token as a whole is taken without merging (Llama 3).</param>
+    /// <param name="ignoreMerges">Whether a word that is a token as a whole is taken without merging (Llama 3).</param>
+    /// <param name="stages">Cut the text into words that no token crosses.</param>
     /// <exception cref="InvalidFileException">A merge of tokens that do not exist.</exception>
     public ByteLevelEngine(
         string path,
         IReadOnlyDictionary<string, int> vocabulary,
         IReadOnlyList<(string Left, string Right)> merges,
-        Splitter inner,
-        Splitter? outer = null,
-        bool prefixSpace = false,
-        bool ignoreMerges = false)
-        : base(inner, outer)
+        bool ignoreMerges,
+        params SplitStage[] stages)
+        : base(stages)
     {
-        _prefixSpace = prefixSpace;
-        _missingBytes = [.. Enumerable.Range(0, 256).Select(b => !vocabulary.ContainsKey(ByteLevel.Spell((byte)b).ToString()))];
+        for (var b = 0; b < 256; b++) _tokenOf[b] = vocabulary.TryGetValue(ByteLevel.Spell((byte)b).ToString(), out var id) ? id : -1;
         if (ignoreMerges) _wholeWords = new Dictionary<string, int>(vocabulary, StringComparer.Ordinal);
         Merges.Check(path, vocabulary, merges);
-        try
+        for (var rank = 0; rank < merges.Count; rank++)
         {
-            _merger = Package.BpeTokenizer.Create(new Package.BpeOptions(vocabulary)
-            {
-                ByteLevel = true,
-                Merges = merges.Select(m => $"{m.Left} {m.Right}"),
-            });
-        }
-        catch (Exception e) when (e is not OutOfMemoryException)
-        {
-            // The package sees foreign data here and may throw anything.
-            throw new InvalidFileException(path, $"cannot be used as a byte-pair model: {AtomicFile.OneLine(e.Message)}", e);
+            var (left, right) = merges[rank];
+            _merger.Add(vocabulary[left], vocabulary[right], rank, vocabulary[left + right]);
         }
     }
 
     /// <inheritdoc/>
-    private protected override string Prepare(string text, bool first) => _prefixSpace && text[0] != ' ' ? ' ' + text : text;
-
-    /// <inheritdoc/>
-    private protected override int[] Merge(ReadOnlySpan<char> word)
+    private protected override int[] Merge(ReadOnlySpan<char> word, List<int>? lengths)
     {
-        if (_wholeWords is not null && _wholeWords.TryGetValue(ByteLevel.Spell(word), out var id)) return [id];
-        // The package drops what it cannot spell.
-        foreach (var b in Encoding.UTF8.GetBytes(word.ToArray()))
-            if (_missingBytes[b]) throw new InvalidInputException($"the vocabulary has no token for the byte 0x{b:X2} (spelled {Say.Quote(ByteLevel.Spell(b).ToString())}), which the text contains");
-        return [.. _merger.EncodeToIds(word, considerPreTokenization: false)];
+        if (_wholeWords is not null && _wholeWords.TryGetValue(ByteLevel.Spell(word), out var id))
+        {
+            lengths?.Add(Encoding.UTF8.GetByteCount(word));
+            return [id];
+        }
+
+        var bytes = ArrayPool<byte>.Shared.Rent(Encoding.UTF8.GetMaxByteCount(word.Length));
+        var n = Encoding.UTF8.GetBytes(word, bytes);
+        var symbols = new List<int>(n);
+        for (var i = 0; i < n; i++)
+        {
+            var b = bytes[i];
+            if (_tokenOf[b] < 0) throw new InvalidInputException($"the vocabulary has no token for the byte 0x{b:X2} (spelled {Say.Quote(ByteLevel.Spell(b).ToString())}), which the text contains");
+            symbols.Add(_tokenOf[b]);
+            lengths?.Add(1);
+        }
+
+        ArrayPool<byte>.Shared.Return(bytes);
+        return _merger.Merge(symbols, lengths);
     }
 }
 
@@ -76,7 +73,7 @@ internal static class Merges
         for (var i = 0; i < merges.Count; i++)
         {
             var (left, right) = merges[i];
-            foreach (var part in (string[])[left, right, left + right])
+            foreach (var part in (ReadOnlySpan<string>)[left, right, left + right])
                 if (!vocabulary.ContainsKey(part)) throw new InvalidFileException(path, $"merge {i} of {Say.Quote(left)} and {Say.Quote(right)} needs the token {Say.Quote(part)}, which the vocabulary lacks");
         }
     }

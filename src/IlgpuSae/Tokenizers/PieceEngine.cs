@@ -11,10 +11,10 @@ internal sealed class PieceEngine : WordEngine
 {
     private readonly Dictionary<string, int> _vocabulary;
     private readonly PairMerger _merger = new();
-    private readonly int[]? _bytes;
+    private readonly ByteTokens? _bytes;
     private readonly int? _unknown;
     private readonly bool _fuseUnknown;
-    private readonly Func<string, bool, string> _prepare;
+    private readonly bool _ignoreMerges;
 
     /// <param name="path">The tokenizer's file, for messages.</param>
     /// <param name="vocabulary">The model's own tokens.</param>
@@ -22,8 +22,8 @@ internal sealed class PieceEngine : WordEngine
     /// <param name="byteFallback">Whether unknown code points become byte tokens.</param>
     /// <param name="unknown">The token of what remains unknown; null: such text is refused.</param>
     /// <param name="fuseUnknown">Whether neighbouring unknown code points share one unknown token.</param>
-    /// <param name="splitter">Cuts the text into pieces that no token crosses.</param>
-    /// <param name="prepare">The pre-tokenizer's changes of the text, given whether it begins the input.</param>
+    /// <param name="ignoreMerges">Whether a word that is a token as a whole is taken without merging.</param>
+    /// <param name="stages">Cut the text into words that no token crosses.</param>
     /// <exception cref="InvalidFileException">A merge of tokens that do not exist.</exception>
     public PieceEngine(
         string path,
@@ -32,9 +32,9 @@ internal sealed class PieceEngine : WordEngine
         bool byteFallback,
         int? unknown,
         bool fuseUnknown,
-        Splitter splitter,
-        Func<string, bool, string> prepare)
-        : base(splitter)
+        bool ignoreMerges,
+        params SplitStage[] stages)
+        : base(stages)
     {
         Merges.Check(path, vocabulary, merges);
         _vocabulary = new Dictionary<string, int>(vocabulary, StringComparer.Ordinal);
@@ -44,58 +44,81 @@ internal sealed class PieceEngine : WordEngine
             _merger.Add(vocabulary[left], vocabulary[right], rank, vocabulary[left + right]);
         }
 
-        if (byteFallback)
-        {
-            var bytes = Enumerable.Range(0, 256).Select(b => vocabulary.TryGetValue($"<0x{b:X2}>", out var id) ? id : -1).ToArray();
-            _bytes = bytes;
-        }
-
+        if (byteFallback) _bytes = new ByteTokens(vocabulary);
         _unknown = unknown;
         _fuseUnknown = fuseUnknown;
-        _prepare = prepare;
+        _ignoreMerges = ignoreMerges;
     }
 
     /// <inheritdoc/>
-    private protected override string Prepare(string text, bool first) => _prepare(text, first);
-
-    /// <inheritdoc/>
-    private protected override int[] Merge(ReadOnlySpan<char> piece)
+    private protected override int[] Merge(ReadOnlySpan<char> word, List<int>? lengths)
     {
-        var symbols = new List<int>(piece.Length);
-        Span<byte> utf8 = stackalloc byte[4];
+        var symbols = new List<int>(word.Length);
         var lookup = _vocabulary.GetAlternateLookup<ReadOnlySpan<char>>();
-        var afterUnknown = false;
-        while (piece.Length > 0)
+        if (_ignoreMerges && lookup.TryGetValue(word, out var whole))
         {
-            Rune.DecodeFromUtf16(piece, out var rune, out var used);
-            if (lookup.TryGetValue(piece[..used], out var id))
+            lengths?.Add(Encoding.UTF8.GetByteCount(word));
+            return [whole];
+        }
+
+        var afterUnknown = false;
+        while (word.Length > 0)
+        {
+            Rune.DecodeFromUtf16(word, out var rune, out var used);
+            var known = lookup.TryGetValue(word[..used], out var id);
+            if (known)
             {
                 symbols.Add(id);
-                afterUnknown = false;
+                lengths?.Add(rune.Utf8SequenceLength);
             }
-            else if (!AddBytes(utf8[..rune.EncodeToUtf8(utf8)], symbols))
+            else if (_bytes?.Add(rune, symbols, lengths) == true)
             {
-                if (_unknown is not { } unknown) throw new InvalidInputException($"the vocabulary has no token for {Say.Quote(rune.ToString())} (U+{rune.Value:X4}), which the text contains");
-                if (!(afterUnknown && _fuseUnknown)) symbols.Add(unknown);
-                afterUnknown = true;
+                known = true;
             }
             else
             {
-                afterUnknown = false;
+                if (_unknown is not { } unknown) throw new InvalidInputException($"the vocabulary has no token for {Say.Quote(rune.ToString())} (U+{rune.Value:X4}), which the text contains");
+                if (afterUnknown && _fuseUnknown)
+                {
+                    if (lengths is not null) lengths[^1] += rune.Utf8SequenceLength;
+                }
+                else
+                {
+                    symbols.Add(unknown);
+                    lengths?.Add(rune.Utf8SequenceLength);
+                }
             }
 
-            piece = piece[used..];
+            afterUnknown = !known;
+            word = word[used..];
         }
 
-        return _merger.Merge(symbols);
+        return _merger.Merge(symbols, lengths);
     }
+}
 
-    private bool AddBytes(ReadOnlySpan<byte> utf8, List<int> symbols)
+/// <summary>The tokens &lt;0x00&gt; to &lt;0xFF&gt; that stand for single bytes.</summary>
+internal sealed class ByteTokens
+{
+    private readonly int[] _id;
+
+    /// <param name="vocabulary">The tokens; some bytes may be missing.</param>
+    public ByteTokens(IReadOnlyDictionary<string, int> vocabulary) =>
+        _id = [.. Enumerable.Range(0, 256).Select(b => vocabulary.TryGetValue($"<0x{b:X2}>", out var id) ? id : -1)];
+
+    /// <summary>Adds the tokens of a code point's bytes, if all of them exist.</summary>
+    public bool Add(Rune rune, List<int> ids, List<int>? lengths)
     {
-        if (_bytes is null) return false;
+        Span<byte> utf8 = stackalloc byte[4];
+        utf8 = utf8[..rune.EncodeToUtf8(utf8)];
         foreach (var b in utf8)
-            if (_bytes[b] < 0) return false;
-        foreach (var b in utf8) symbols.Add(_bytes[b]);
+            if (_id[b] < 0) return false;
+        foreach (var b in utf8)
+        {
+            ids.Add(_id[b]);
+            lengths?.Add(1);
+        }
+
         return true;
     }
 }

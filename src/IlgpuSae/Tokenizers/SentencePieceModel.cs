@@ -58,8 +58,8 @@ internal sealed class SentencePieceModel
     /// <summary>The normalization rule's name.</summary>
     public string Rule { get; private set; } = "";
 
-    /// <summary>Whether the rule changes characters.</summary>
-    public bool HasCharacterMap { get; private set; }
+    /// <summary>The rule, compiled; null: characters stay as they are.</summary>
+    public CharacterMap? Rules { get; private set; }
 
     /// <summary>Whether a space is put before the text.</summary>
     public bool AddDummyPrefix { get; private set; } = true;
@@ -144,7 +144,7 @@ internal sealed class SentencePieceModel
             switch (tag)
             {
                 case 1 << 3 | 2: Rule = input.ReadString(); break;
-                case 2 << 3 | 2: HasCharacterMap = input.ReadBytes().Length > 0; break;
+                case 2 << 3 | 2: if (input.ReadBytes() is { Length: > 0 } map) Rules = new CharacterMap(map.Span); break;
                 case 3 << 3 | 0: AddDummyPrefix = input.ReadBool(); break;
                 case 4 << 3 | 0: RemoveExtraWhitespaces = input.ReadBool(); break;
                 case 5 << 3 | 0: EscapeWhitespaces = input.ReadBool(); break;

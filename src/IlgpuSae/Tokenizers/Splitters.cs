@@ -9,6 +9,9 @@ internal abstract class Splitter
     /// <summary>End of the piece that begins at <paramref name="at"/>; always beyond it.</summary>
     public abstract int Next(ReadOnlySpan<char> text, int at);
 
+    /// <summary>All pieces at once, and whether each is kept; null for splitters that tell one piece after another and keep all.</summary>
+    public virtual List<(int End, bool Keep)>? Cut(ReadOnlySpan<char> text) => null;
+
     /// <summary>The white-space rules that all patterns end with: \s+(?!\S)|\s+ (the last space stays for the word after it).</summary>
     private protected static int EndOfSpaces(ReadOnlySpan<char> text, int at)
     {

@@ -6,7 +6,7 @@ namespace IlgpuSae.Tokenizers;
 /// Text to token ids and back, exactly as the Hugging Face tokenizer of the same folder does it. Safe to use from
 /// several threads.
 /// </summary>
-public abstract class Tokenizer
+public abstract partial class Tokenizer
 {
     private readonly TokenizerSpecials _specials;
 
@@ -27,7 +27,10 @@ public abstract class Tokenizer
     /// <summary>Id of the token for what the vocabulary cannot express; null when the tokenizer has none.</summary>
     public int? UnkToken => _specials.Unk;
 
-    /// <summary>Whether <see cref="Encode"/> begins with <see cref="BosToken"/> unless told otherwise (LLaMA: yes; GPT-2: no).</summary>
+    /// <summary>Id of the token between two texts; null when the tokenizer has none.</summary>
+    public int? SepToken => _specials.Sep;
+
+    /// <summary>Whether <see cref="Encode(string, bool?)"/> begins with <see cref="BosToken"/> unless told otherwise (LLaMA: yes; GPT-2: no).</summary>
     public bool AddsBos => _specials.AddBos;
 
     /// <summary>Chooses and reads a folder's tokenizer: tokenizer.json, or vocab.json and merges.txt, or tokenizer.model.</summary>
@@ -42,11 +45,54 @@ public abstract class Tokenizer
     public int[] Encode(string text, bool? addBos = null)
     {
         ArgumentNullException.ThrowIfNull(text);
-        var ids = new List<int>();
-        if (addBos ?? AddsBos) ids.Add(BosToken ?? throw new InvalidInputException("the tokenizer has no BOS token; encode without one, or name one in tokenizer_config.json"));
-        Append(WithoutLoneSurrogates(text), ids);
-        if (addBos is null && _specials.AddEos && EosToken is { } eos) ids.Add(eos);
-        return [.. ids];
+        var sink = new TokenSink();
+        Fill(WithoutLoneSurrogates(text), addBos, sink);
+        return [.. sink.Ids];
+    }
+
+    /// <summary>Token ids of UTF-8 text; bytes that are no valid UTF-8 count as U+FFFD, one for each longest part of a character, as Python decodes with errors="replace".</summary>
+    /// <param name="utf8">The text; a byte-order mark is text like any other.</param>
+    /// <param name="addBos">Whether <see cref="BosToken"/> comes first; null: as the tokenizer's files say.</param>
+    /// <exception cref="InvalidInputException">BOS is wanted but the tokenizer has none, or the vocabulary cannot express the text.</exception>
+    public int[] Encode(ReadOnlySpan<byte> utf8, bool? addBos = null) => Encode(Encoding.UTF8.GetString(utf8), addBos);
+
+    /// <summary>The tokens of a text with the part of the text that each stands for. The ids are those of <see cref="Encode(string, bool?)"/>.</summary>
+    /// <param name="text">Any text; lone surrogates count as U+FFFD.</param>
+    /// <param name="addBos">Whether <see cref="BosToken"/> comes first; null: as the tokenizer's files say.</param>
+    /// <exception cref="InvalidInputException">BOS is wanted but the tokenizer has none, or the vocabulary cannot express the text.</exception>
+    public IReadOnlyList<TokenSpan> EncodeWithOffsets(string text, bool? addBos = null)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        text = WithoutLoneSurrogates(text);
+        var sink = new TokenSink(text);
+        Fill(text, addBos, sink);
+        return sink.Spans!;
+    }
+
+    /// <summary>Token ids of many texts, on all cores; the result does not depend on how many there are.</summary>
+    /// <param name="texts">The texts.</param>
+    /// <param name="addBos">Whether <see cref="BosToken"/> comes first; null: as the tokenizer's files say.</param>
+    /// <param name="threads">Most threads; 0: one a core.</param>
+    /// <returns>One array a text, in the texts' order.</returns>
+    /// <exception cref="InvalidInputException">As for one text; of several faulty texts the first is reported.</exception>
+    public int[][] EncodeAll(IReadOnlyList<string> texts, bool? addBos = null, int threads = 0)
+    {
+        ArgumentNullException.ThrowIfNull(texts);
+        var result = new int[texts.Count][];
+        var failures = new Exception?[texts.Count];
+        Parallel.For(0, texts.Count, new ParallelOptions { MaxDegreeOfParallelism = threads > 0 ? threads : Environment.ProcessorCount }, i =>
+        {
+            try
+            {
+                result[i] = Encode(texts[i], addBos);
+            }
+            catch (InvalidInputException e)
+            {
+                failures[i] = e;
+            }
+        });
+        if (Array.Find(failures, f => f is not null) is { } first) System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(first);
+        return result;
     }
 
     /// <summary>The text of a sequence of tokens. Bytes that are no valid UTF-8 show as U+FFFD.</summary>
@@ -81,9 +127,16 @@ public abstract class Tokenizer
     /// <param name="id">The token.</param>
     public bool IsSpecial(int id) => _specials.All.Contains(id);
 
-    private protected abstract void Append(string text, List<int> ids);
+    private protected abstract void Append(string text, TokenSink sink);
 
     private protected abstract string Join(ReadOnlySpan<int> ids);
+
+    private void Fill(string text, bool? addBos, TokenSink sink)
+    {
+        if (addBos ?? AddsBos) sink.Add(BosToken ?? throw new InvalidInputException("the tokenizer has no BOS token; encode without one, or name one in tokenizer_config.json"), 0, 0);
+        Append(text, sink);
+        if (addBos is null && _specials.AddEos && EosToken is { } eos) sink.Add(eos, text.Length, text.Length);
+    }
 
     /// <summary>A lone surrogate is no character: every program that reads the text as UTF-8 sees U+FFFD in its place.</summary>
     private static string WithoutLoneSurrogates(string text)

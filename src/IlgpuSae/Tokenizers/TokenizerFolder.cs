@@ -60,13 +60,15 @@ internal sealed class TokenizerFolder
         var eos = Role("eos_token", vocabulary, defaults.Eos);
         var unk = Role("unk_token", vocabulary, defaults.Unk);
         var pad = Role("pad_token", vocabulary, null);
-        var all = added.Where(t => t.Special).Select(t => t.Id).Concat(new[] { bos, eos, unk, pad }.OfType<int>()).ToHashSet();
+        var sep = Role("sep_token", vocabulary, null);
+        var all = added.Where(t => t.Special).Select(t => t.Id).Concat(new[] { bos, eos, unk, pad, sep }.OfType<int>()).ToHashSet();
         return new TokenizerSpecials
         {
             Bos = bos,
             Eos = eos,
             Unk = unk,
             Pad = pad,
+            Sep = sep,
             AddBos = (Flag("add_bos_token") ?? addBos) && bos is not null,
             AddEos = (Flag("add_eos_token") ?? addEos) && eos is not null,
             All = all,
@@ -98,7 +100,7 @@ internal sealed class TokenizerFolder
                 if (!added.ContainsKey(key)) added[key] = new AddedToken(key, map.GetInt(key), Special: false);
         foreach (var t in added.Values) vocabulary.Add(t.Content, t.Id);
 
-        var special = new[] { "bos_token", "eos_token", "unk_token", "pad_token" }.Select(r => Named(r, out _)).Concat(defaults).Concat(Additional());
+        var special = new[] { "bos_token", "eos_token", "unk_token", "pad_token", "sep_token" }.Select(r => Named(r, out _)).Concat(defaults).Concat(Additional());
         foreach (var content in special)
             if (content is not null && vocabulary.Id(content) is { } id && !added.ContainsKey(content)) added[content] = new AddedToken(content, id, Special: true);
         return [.. added.Values];
@@ -148,7 +150,7 @@ internal sealed class TokenizerFolder
         {
             if (named is null) return null;
             // Hugging Face would give a missing padding token a new id beyond the model's vocabulary; nothing here pads with it.
-            return vocabulary.Id(named) ?? (role == "pad_token" ? null : throw where.Wrong(role, $"is {Say.Quote(named)}, which the vocabulary lacks"));
+            return vocabulary.Id(named) ?? (role is "pad_token" or "sep_token" ? null : throw where.Wrong(role, $"is {Say.Quote(named)}, which the vocabulary lacks"));
         }
 
         if (fallback is not null && vocabulary.Id(fallback) is { } usual) return usual;

@@ -5,7 +5,8 @@ namespace IlgpuSae.Tokenizers;
 
 /// <summary>
 /// Reads tokenizer.json: byte-pair models, byte-level (GPT-2, GPT-NeoX, Llama 3, Qwen2) or over pieces with byte
-/// fallback (LLaMA, Mistral, Gemma). Each part is either followed exactly or refused by name; nothing is skipped.
+/// fallback (LLaMA, Mistral, Gemma), Unigram (T5) and WordPiece (BERT). Each part is either followed exactly or
+/// refused by name; nothing is skipped.
 /// </summary>
 internal sealed class TokenizerJson
 {
@@ -28,22 +29,18 @@ internal sealed class TokenizerJson
     {
         var model = _json.GetObject("model");
         var type = model.GetStringOrNull("type") ?? (model.Has("merges") ? "BPE" : "unnamed");
-        if (type != "BPE") throw model.Wrong("type", $"is the tokenizer model {Say.Quote(type)}, only BPE is known");
-        if (model.GetDouble("dropout", 0) != 0) throw model.Wrong("dropout", "makes the tokens random, which is not known");
-        foreach (var affix in (string[])["continuing_subword_prefix", "end_of_word_suffix"])
-            if (model.GetStringOrNull(affix) is { Length: > 0 }) throw model.Wrong(affix, "is set, which is not known");
-
-        var vocabulary = new Vocabulary(_path);
-        var vocab = model.GetObject("vocab");
-        foreach (var p in vocab.Element.EnumerateObject()) vocabulary.Add(p.Name, vocab.Id(p));
-        var own = new Dictionary<string, int>(vocabulary.Ids, StringComparer.Ordinal);
-        var merges = Merges.WithoutRepeats(ReadMerges(model));
-        var normalize = TokenizerJsonParts.Normalizer(_json, "normalizer");
+        var normalizer = TokenizerJsonParts.Normalizer(_json, "normalizer");
         var stages = TokenizerJsonParts.Flatten(_json, "pre_tokenizer", "pretokenizers");
         var byteLevel = stages.Count > 0 && stages[^1].GetString("type") == "ByteLevel";
-        ITokenEngine engine = byteLevel
-            ? ByteLevelModel(model, own, merges, stages)
-            : PieceModel(model, own, merges, normalize, stages);
+        var vocabulary = new Vocabulary(_path);
+        ITokenEngine engine = type switch
+        {
+            "BPE" => PairModel(model, vocabulary, normalizer, stages, byteLevel),
+            "Unigram" => UnigramModel(model, vocabulary, stages),
+            "WordPiece" => WordPieceModel(model, vocabulary, stages),
+            _ => throw model.Wrong("type", $"is the tokenizer model {Say.Quote(type)}; known are BPE, Unigram and WordPiece"),
+        };
+        if (byteLevel && type != "BPE") throw stages[^1].Wrong("type", $"is ByteLevel with the model {type}, which is not known");
 
         var added = ReadAdded(vocabulary);
         var (prefix, suffix) = TokenizerJsonParts.Template(_json);
@@ -51,7 +48,71 @@ internal sealed class TokenizerJson
         var specials = _folder.Specials(vocabulary, added, usual, addBos: prefix is not null, addEos: suffix is not null);
         if (prefix is not null && specials.AddBos && vocabulary.Id(prefix) != specials.Bos) throw _json.Wrong("post_processor", $"puts {Say.Quote(prefix)} first, which is not the BOS token of tokenizer_config.json");
         if (suffix is not null && specials.AddEos && vocabulary.Id(suffix) != specials.Eos) throw _json.Wrong("post_processor", $"puts {Say.Quote(suffix)} last, which is not the EOS token of tokenizer_config.json");
-        return new PipelineTokenizer(vocabulary, specials, added, normalize, engine, Decoder(vocabulary, byteLevel));
+        return new PipelineTokenizer(vocabulary, specials, added, normalizer, engine, TokenizerJsonDecoder.Read(_json, vocabulary, byteLevel));
+    }
+
+    private static WordEngine PairModel(JsonConfig model, Vocabulary vocabulary, ChangeSequence normalizer, List<JsonConfig> stages, bool byteLevel)
+    {
+        if (model.GetDouble("dropout", 0) != 0) throw model.Wrong("dropout", "makes the tokens random, which is not known");
+        foreach (var affix in (string[])["continuing_subword_prefix", "end_of_word_suffix"])
+            if (model.GetStringOrNull(affix) is { Length: > 0 }) throw model.Wrong(affix, "is set, which is not known");
+        var own = ReadVocabulary(model, vocabulary);
+        var merges = Merges.WithoutRepeats(ReadMerges(model));
+        var ignoreMerges = model.GetBool("ignore_merges", false);
+        var split = stages.ConvertAll(TokenizerJsonParts.Stage);
+        if (byteLevel) return new ByteLevelEngine(model.Path, own, merges, ignoreMerges, [.. split]);
+
+        var unknown = model.GetStringOrNull("unk_token") is { } u ? own.TryGetValue(u, out var id) ? id : throw model.Wrong("unk_token", $"is {Say.Quote(u)}, which the vocabulary lacks") : (int?)null;
+        // Gemma splits at spaces after its normalizer has replaced them all: nothing is ever split.
+        if (stages.Count == 1 && stages[0].GetString("type") == "Split" && stages[0].GetObject("pattern").GetStringOrNull("String") == " " && !normalizer.IsEmpty && !normalizer.Apply(" ").Contains(' ', StringComparison.Ordinal)) split.Clear();
+        if (split.Count == 0)
+        {
+            // Where no merge can cross a space, words may be cut there at no loss. Unknowns could meet across it.
+            var byWord = !ignoreMerges && model.GetBool("byte_fallback", false) && Enumerable.Range(0, 256).All(b => own.ContainsKey($"<0x{b:X2}>")) && merges.All(m => MetaspaceRunSplitter.NeverCuts(m.Left + m.Right));
+            split.Add(new(byWord ? new MetaspaceRunSplitter() : new NoSplitter()));
+        }
+
+        return new PieceEngine(model.Path, own, merges, model.GetBool("byte_fallback", false), unknown, model.GetBool("fuse_unk", false), ignoreMerges, [.. split]);
+    }
+
+    private static UnigramEngine UnigramModel(JsonConfig model, Vocabulary vocabulary, List<JsonConfig> stages)
+    {
+        if (!model.TryGet("vocab", out var list) || list.ValueKind != JsonValueKind.Array || list.GetArrayLength() == 0) throw model.Wrong("vocab", "is no list of pieces and scores");
+        var pieces = new List<(string Text, double Score, int Id)>(list.GetArrayLength());
+        foreach (var entry in list.EnumerateArray())
+        {
+            if (entry.ValueKind != JsonValueKind.Array || entry.GetArrayLength() != 2 || entry[0].ValueKind != JsonValueKind.String || entry[1].ValueKind != JsonValueKind.Number || !double.IsFinite(entry[1].GetDouble()))
+                throw model.Wrong("vocab", $"has {Say.Quote(entry.GetRawText())} at place {pieces.Count}, expected [\"piece\", score]");
+            vocabulary.Add(entry[0].GetString()!, pieces.Count);
+            pieces.Add((entry[0].GetString()!, entry[1].GetDouble(), pieces.Count));
+        }
+
+        int? unknown = model.Has("unk_id") ? model.GetInt("unk_id") : null;
+        if (unknown is { } u && (u < 0 || u >= pieces.Count)) throw model.Wrong("unk_id", $"is {u}, the vocabulary has 0..{pieces.Count - 1}");
+        var split = stages.ConvertAll(TokenizerJsonParts.Stage);
+        if (split.Count == 0) split.Add(new(new NoSplitter()));
+        return new UnigramEngine(pieces, pieces.Min(p => p.Score), model.GetBool("byte_fallback", false) ? new ByteTokens(vocabulary.Ids) : null, unknown, single: false, [.. split]);
+    }
+
+    private static WordPieceEngine WordPieceModel(JsonConfig model, Vocabulary vocabulary, List<JsonConfig> stages)
+    {
+        var own = ReadVocabulary(model, vocabulary);
+        var unknown = model.GetStringOrNull("unk_token") ?? "[UNK]";
+        var split = stages.ConvertAll(TokenizerJsonParts.Stage);
+        if (split.Count == 0) split.Add(new(new NoSplitter()));
+        return new WordPieceEngine(
+            own,
+            own.TryGetValue(unknown, out var id) ? id : throw model.Wrong("unk_token", $"is {Say.Quote(unknown)}, which the vocabulary lacks"),
+            model.GetStringOrNull("continuing_subword_prefix") ?? "##",
+            model.GetInt("max_input_chars_per_word", 100),
+            [.. split]);
+    }
+
+    private static Dictionary<string, int> ReadVocabulary(JsonConfig model, Vocabulary vocabulary)
+    {
+        var vocab = model.GetObject("vocab");
+        foreach (var p in vocab.Element.EnumerateObject()) vocabulary.Add(p.Name, vocab.Id(p));
+        return new Dictionary<string, int>(vocabulary.Ids, StringComparer.Ordinal);
     }
 
     private static List<(string Left, string Right)> ReadMerges(JsonConfig model)
@@ -89,58 +150,5 @@ internal sealed class TokenizerJson
         }
 
         return added;
-    }
-
-    private static ByteLevelEngine ByteLevelModel(JsonConfig model, Dictionary<string, int> own, List<(string Left, string Right)> merges, List<JsonConfig> stages)
-    {
-        var last = stages[^1];
-        Splitter? outer = null, inner = last.GetBool("use_regex", true) ? new Gpt2Splitter() : null;
-        foreach (var stage in stages.Take(stages.Count - 1))
-        {
-            var splitter = TokenizerJsonParts.Splitter(stage);
-            if (stage.GetString("type") == "Digits" && outer is null) outer = splitter;
-            else if (inner is null) inner = splitter;
-            else throw stage.Wrong("type", "is one stage more than is known before a ByteLevel pre-tokenizer");
-        }
-
-        var prefixSpace = last.GetBool("add_prefix_space", true);
-        if (prefixSpace && stages.Count > 1) throw last.Wrong("add_prefix_space", "is set after other stages, which is not known");
-        return new ByteLevelEngine(model.Path, own, merges, inner ?? new NoSplitter(), outer, prefixSpace, model.GetBool("ignore_merges", false));
-    }
-
-    private static PieceEngine PieceModel(JsonConfig model, Dictionary<string, int> own, List<(string Left, string Right)> merges, Func<string, string>? normalize, List<JsonConfig> stages)
-    {
-        if (model.GetBool("ignore_merges", false)) throw model.Wrong("ignore_merges", "is set without a ByteLevel pre-tokenizer, which is not known");
-        if (stages.Count > 1) throw stages[1].Wrong("type", $"is the second stage {Say.Quote(stages[1].GetString("type"))} of a pre-tokenizer without ByteLevel, which is not known");
-        var unknown = model.GetStringOrNull("unk_token") is { } u ? own.TryGetValue(u, out var id) ? id : throw model.Wrong("unk_token", $"is {Say.Quote(u)}, which the vocabulary lacks") : (int?)null;
-        // Where no merge can cross a space, words may be cut there at no loss. Unknowns could meet across it.
-        var byWord = model.GetBool("byte_fallback", false) && Enumerable.Range(0, 256).All(b => own.ContainsKey($"<0x{b:X2}>")) && merges.All(m => MetaspaceRunSplitter.NeverCuts(m.Left + m.Right));
-        Splitter splitter = byWord ? new MetaspaceRunSplitter() : new NoSplitter();
-        Func<string, bool, string> prepare = static (s, _) => s;
-        if (stages.Count == 1 && stages[0].GetString("type") == "Metaspace")
-        {
-            (splitter, prepare) = TokenizerJsonParts.Metaspace(stages[0]);
-        }
-        else if (stages.Count == 1)
-        {
-            // Gemma splits at spaces after its normalizer has replaced them all: nothing is ever split.
-            var pattern = TokenizerJsonParts.SplitPattern(stages[0], "String");
-            if (pattern != " " || normalize is null || normalize(" ").Contains(' ', StringComparison.Ordinal)) throw stages[0].Wrong("pattern", "splits in a way that is not known");
-        }
-
-        return new PieceEngine(model.Path, own, merges, model.GetBool("byte_fallback", false), unknown, model.GetBool("fuse_unk", false), splitter, prepare);
-    }
-
-    private ITokenDecoder Decoder(Vocabulary vocabulary, bool byteLevel)
-    {
-        var parts = TokenizerJsonParts.Flatten(_json, "decoder", "decoders");
-        var types = string.Join(", ", parts.Select(p => p.GetString("type")));
-        if (byteLevel)
-            return types == "ByteLevel" ? new ByteLevelDecoder(vocabulary) : throw _json.Wrong("decoder", $"is {Say.Quote(types)}, expected ByteLevel to go with the ByteLevel pre-tokenizer");
-        if (types is not ("Replace, ByteFallback, Fuse" or "Replace, ByteFallback, Fuse, Strip")) throw _json.Wrong("decoder", $"is {Say.Quote(types)}, known are Replace, ByteFallback, Fuse and Replace, ByteFallback, Fuse, Strip");
-        if (TokenizerJsonParts.ReplacePattern(parts[0]) != ("▁", " ")) throw parts[0].Wrong("content", "does not turn ▁ into a space, which is all that is known");
-        var strips = parts.Count == 4;
-        if (strips && (parts[3].GetString("content"), parts[3].GetInt("start"), parts[3].GetInt("stop")) != (" ", 1, 0)) throw parts[3].Wrong("content", "strips something other than one leading space, which is not known");
-        return new PieceDecoder(vocabulary, verbatim: null, stripLeadingSpace: strips, wholeRuns: true);
     }
 }

@@ -30,83 +30,137 @@ internal static class TokenizerJsonParts
         }
     }
 
-    /// <summary>The normalizer as a function; null when there is none.</summary>
-    public static Func<string, string>? Normalizer(JsonConfig owner, string key)
+    /// <summary>The normalizer's steps.</summary>
+    public static ChangeSequence Normalizer(JsonConfig owner, string key)
     {
-        var steps = Flatten(owner, key, "normalizers").Select(Step).ToArray();
-        return steps.Length == 0 ? null : text => steps.Aggregate(text, (t, step) => step(t));
+        return new ChangeSequence([.. Flatten(owner, key, "normalizers").SelectMany(Steps)]);
 
-        static Func<string, string> Step(JsonConfig part)
+        static IEnumerable<TextChange> Steps(JsonConfig part) => part.GetString("type") switch
         {
-            switch (part.GetString("type"))
-            {
-                case "NFC": return UnicodeNormalizer.Nfc;
-                case "NFD": return UnicodeNormalizer.Nfd;
-                case "NFKC": return UnicodeNormalizer.Nfkc;
-                case "NFKD": return UnicodeNormalizer.Nfkd;
-                case "Prepend":
-                    var prefix = part.GetString("prepend");
-                    return text => text.Length == 0 ? text : prefix + text;
-                case "Replace":
-                    var (pattern, content) = ReplacePattern(part);
-                    return text => text.Replace(pattern, content, StringComparison.Ordinal);
-                default:
-                    throw part.Wrong("type", $"is the normalizer {Say.Quote(part.GetString("type"))}; known are NFC, NFD, NFKC, NFKD, Prepend, Replace and Sequence");
-            }
-        }
+            "NFC" => [new UnicodeForm(compatibility: false, compose: true)],
+            "NFD" => [new UnicodeForm(compatibility: false, compose: false)],
+            "NFKC" => [new UnicodeForm(compatibility: true, compose: true)],
+            "NFKD" => [new UnicodeForm(compatibility: true, compose: false)],
+            "Lowercase" => [new Lowercase()],
+            "StripAccents" => [new StripAccents()],
+            "Strip" => [new StripSpace(part.GetBool("strip_left", true), part.GetBool("strip_right", true))],
+            "Prepend" => [new PrependText(part.GetString("prepend"))],
+            "Replace" => [Replacement(part)],
+            "Nmt" => [new NmtCharacters()],
+            "Precompiled" => Precompiled(part),
+            "BertNormalizer" => Bert(part),
+            var type => throw part.Wrong("type", $"is the normalizer {Say.Quote(type)}; known are NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Prepend, Replace, Nmt, Precompiled, BertNormalizer and Sequence"),
+        };
     }
 
-    /// <summary>What a Replace part puts in place of what.</summary>
+    /// <summary>What a Replace decoder puts in place of what.</summary>
     public static (string Pattern, string Content) ReplacePattern(JsonConfig part)
     {
         var pattern = part.GetObject("pattern").GetStringOrNull("String");
-        if (string.IsNullOrEmpty(pattern)) throw part.Wrong("pattern", "is a regular expression or empty, only literal strings are known");
+        if (string.IsNullOrEmpty(pattern)) throw part.Wrong("pattern", "is a regular expression or empty, only literal strings are known in a decoder");
         return (pattern, part.GetString("content"));
     }
 
-    /// <summary>The splitter of a stage before ByteLevel.</summary>
-    public static Splitter Splitter(JsonConfig stage)
+    /// <summary>A stage of the pre-tokenizer.</summary>
+    public static SplitStage Stage(JsonConfig stage) => stage.GetString("type") switch
     {
-        switch (stage.GetString("type"))
+        "ByteLevel" => new(stage.GetBool("use_regex", true) ? new Gpt2Splitter() : new NoSplitter(), stage.GetBool("add_prefix_space", true) ? new SpaceBefore() : null),
+        "Digits" => new(new DigitSplitter(stage.GetBool("individual_digits", false))),
+        "Split" => new(SplitOf(stage)),
+        "Metaspace" => Metaspace(stage),
+        "Whitespace" => new(new MatchSplitter(Regex(stage, @"\w+|[^\w\s]+", "type"), MatchBehavior.Removed, invert: true)),
+        "WhitespaceSplit" => new(new MatchSplitter(NamedPatterns.WhiteSpace, MatchBehavior.Removed)),
+        "Punctuation" => new(new MatchSplitter(NamedPatterns.Punctuation, Behavior(stage, "Isolated"))),
+        "BertPreTokenizer" => new(new BertSplitter()),
+        var type => throw stage.Wrong("type", $"is the pre-tokenizer {Say.Quote(type)}; known are ByteLevel, Split, Digits, Metaspace, Whitespace, WhitespaceSplit, Punctuation, BertPreTokenizer and Sequence"),
+    };
+
+    private static Splitter SplitOf(JsonConfig stage)
+    {
+        var pattern = stage.GetObject("pattern");
+        var behavior = Behavior(stage, null);
+        var invert = stage.GetBool("invert", false);
+        if (pattern.GetStringOrNull("String") is { Length: > 0 } literal) return new MatchSplitter(NamedPatterns.Literal(literal), behavior, invert);
+        var regex = pattern.GetStringOrNull("Regex") ?? throw stage.Wrong("pattern", "is neither a String nor a Regex");
+        // Patterns that match every character: what lies between matches is nothing, so Removed when inverted is Isolated.
+        var isolated = (behavior, invert) is (MatchBehavior.Isolated, false) or (MatchBehavior.Removed, true);
+        return regex switch
         {
-            case "Digits":
-                return new DigitSplitter(stage.GetBool("individual_digits", false));
-            case "Split":
-                var pattern = SplitPattern(stage, "Regex");
-                if (stage.GetString("behavior") != "Isolated") throw stage.Wrong("behavior", $"is {Say.Quote(stage.GetString("behavior"))}, only Isolated is known");
-                return pattern switch
-                {
-                    Gpt2Splitter.Pattern => new Gpt2Splitter(),
-                    Cl100kSplitter.Pattern3 => new Cl100kSplitter(3),
-                    Cl100kSplitter.Pattern1 => new Cl100kSplitter(1),
-                    _ => throw stage.Wrong("pattern", $"is {Say.Quote(pattern)}; known are the patterns of GPT-2, Llama 3 and Qwen2"),
-                };
-            default:
-                throw stage.Wrong("type", $"is the pre-tokenizer {Say.Quote(stage.GetString("type"))}; known are ByteLevel, Split, Digits, Metaspace and Sequence");
+            Gpt2Splitter.Pattern when isolated => new Gpt2Splitter(),
+            Cl100kSplitter.Pattern3 when isolated => new Cl100kSplitter(3),
+            Cl100kSplitter.Pattern1 when isolated => new Cl100kSplitter(1),
+            _ => new MatchSplitter(Regex(stage, regex, "pattern"), behavior, invert),
+        };
+    }
+
+    private static MatchBehavior Behavior(JsonConfig stage, string? missing)
+    {
+        var name = stage.GetStringOrNull("behavior") ?? missing ?? stage.GetString("behavior");
+        return Enum.TryParse<MatchBehavior>(name, out var behavior) && behavior.ToString() == name
+            ? behavior
+            : throw stage.Wrong("behavior", $"is {Say.Quote(name)}; known are {string.Join(", ", Enum.GetNames<MatchBehavior>())}");
+    }
+
+    private static MatchFinder Regex(JsonConfig part, string pattern, string key) => Compile(part, pattern, key).Matches;
+
+    private static CodePointRegex Compile(JsonConfig part, string pattern, string key)
+    {
+        try
+        {
+            return new CodePointRegex(pattern);
+        }
+        catch (ArgumentException e)
+        {
+            throw part.Wrong(key, $"is {Say.Quote(pattern)}, which cannot be followed: it {AtomicFile.OneLine(e.Message)}");
         }
     }
 
-    /// <summary>The pattern of a Split stage, which must be of the given form.</summary>
-    public static string SplitPattern(JsonConfig stage, string form)
+    private static ReplaceText Replacement(JsonConfig part)
     {
-        if (stage.GetString("type") != "Split") throw stage.Wrong("type", $"is the pre-tokenizer {Say.Quote(stage.GetString("type"))}; known are ByteLevel, Split, Digits, Metaspace and Sequence");
-        if (stage.GetBool("invert", false)) throw stage.Wrong("invert", "is set, which is not known");
-        return stage.GetObject("pattern").GetStringOrNull(form) ?? throw stage.Wrong("pattern", $"is no {form}, which is all that is known here");
+        var pattern = part.GetObject("pattern");
+        var content = part.GetString("content");
+        if (pattern.GetStringOrNull("String") is { Length: > 0 } literal) return new ReplaceText(literal, content);
+        if (pattern.GetStringOrNull("Regex") is not { Length: > 0 } regex) throw part.Wrong("pattern", "is neither a String nor a Regex, or empty");
+        return new ReplaceText(Compile(part, regex, "pattern"), content);
+    }
+
+    private static TextChange[] Precompiled(JsonConfig part)
+    {
+        // Without rules the part says nothing.
+        if (part.GetStringOrNull("precompiled_charsmap") is not { Length: > 0 } rules) return [];
+        try
+        {
+            return [new PrecompiledRules(new CharacterMap(Convert.FromBase64String(rules)))];
+        }
+        catch (Exception e) when (e is FormatException or ArgumentException)
+        {
+            throw part.Wrong("precompiled_charsmap", $"is no map of characters: {AtomicFile.OneLine(e.Message)}");
+        }
+    }
+
+    private static List<TextChange> Bert(JsonConfig part)
+    {
+        var lowercase = part.GetBool("lowercase", true);
+        var steps = new List<TextChange> { new BertCharacters(part.GetBool("clean_text", true), part.GetBool("handle_chinese_chars", true)) };
+        if (part.GetBool("strip_accents", lowercase)) steps.AddRange([new UnicodeForm(compatibility: false, compose: false), new StripAccents()]);
+        if (lowercase) steps.Add(new Lowercase());
+        return steps;
     }
 
     /// <summary>Metaspace: spaces become ▁, one is put in front, and words begin at it.</summary>
-    public static (Splitter Splitter, Func<string, bool, string> Prepare) Metaspace(JsonConfig stage)
+    private static SplitStage Metaspace(JsonConfig stage)
     {
         if (stage.GetStringOrNull("replacement") is not (null or "▁")) throw stage.Wrong("replacement", "is not ▁, which is all that is known");
-        var scheme = stage.GetStringOrNull("prepend_scheme") ?? (stage.GetBool("add_prefix_space", true) ? "always" : "never");
-        if (scheme is not ("always" or "first" or "never")) throw stage.Wrong("prepend_scheme", $"is {Say.Quote(scheme)}, known are always, first and never");
-        string Prepare(string text, bool first)
-        {
-            var t = text.Replace(' ', '▁');
-            return (scheme == "always" || (scheme == "first" && first)) && t[0] != '▁' ? '▁' + t : t;
-        }
+        var scheme = PrependScheme(stage);
+        return new(stage.GetBool("split", true) ? new MetaspaceSplitter() : new NoSplitter(), new MetaspaceBefore(scheme == "always", scheme == "first"));
+    }
 
-        return (stage.GetBool("split", true) ? new MetaspaceSplitter() : new NoSplitter(), Prepare);
+    /// <summary>Where Metaspace puts a ▁ in front: always, first or never.</summary>
+    public static string PrependScheme(JsonConfig stage)
+    {
+        var scheme = stage.GetStringOrNull("prepend_scheme") ?? "always";
+        if (!stage.GetBool("add_prefix_space", true)) scheme = "never"; // the older spelling
+        return scheme is "always" or "first" or "never" ? scheme : throw stage.Wrong("prepend_scheme", $"is {Say.Quote(scheme)}, known are always, first and never");
     }
 
     /// <summary>The tokens that the post-processor puts before and after a single text.</summary>
@@ -117,7 +171,13 @@ internal static class TokenizerJsonParts
         {
             var type = part.GetString("type");
             if (type == "ByteLevel") continue; // moves offsets, not ids
-            if (type != "TemplateProcessing") throw part.Wrong("type", $"is the post-processor {Say.Quote(type)}; known are ByteLevel, TemplateProcessing and Sequence");
+            if (type is "BertProcessing" or "RobertaProcessing")
+            {
+                (prefix, suffix) = (First(part, "cls"), First(part, "sep"));
+                continue;
+            }
+
+            if (type != "TemplateProcessing") throw part.Wrong("type", $"is the post-processor {Say.Quote(type)}; known are ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing and Sequence");
             if (!part.TryGet("single", out var single) || single.ValueKind != JsonValueKind.Array) throw part.Wrong("single", "is no list");
             var seenText = false;
             foreach (var item in single.EnumerateArray())
@@ -139,4 +199,9 @@ internal static class TokenizerJsonParts
 
         return (prefix, suffix);
     }
+
+    private static string First(JsonConfig part, string key) =>
+        part.TryGet(key, out var pair) && pair.ValueKind == JsonValueKind.Array && pair.GetArrayLength() == 2 && pair[0].ValueKind == JsonValueKind.String
+            ? pair[0].GetString()!
+            : throw part.Wrong(key, "is not of the form [\"token\", id]");
 }

@@ -16,8 +16,9 @@ internal static class TokenizerLoader
         var folder = new TokenizerFolder(path);
         if (folder.Has("tokenizer.json")) return new TokenizerJson(folder).Read();
         if (folder.Has("vocab.json") && folder.Has("merges.txt")) return VocabAndMerges(folder);
-        if (folder.Has("tokenizer.model")) return SentencePiece(folder);
-        throw new InvalidFileException(path, "has no tokenizer: neither tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model");
+        if (folder.Has("tokenizer.model")) return SentencePiece(folder, "tokenizer.model");
+        if (folder.Has("spiece.model")) return SentencePiece(folder, "spiece.model");
+        throw new InvalidFileException(path, "has no tokenizer: neither tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model or spiece.model");
     }
 
     private static PipelineTokenizer VocabAndMerges(TokenizerFolder folder)
@@ -33,11 +34,12 @@ internal static class TokenizerLoader
         var own = new Dictionary<string, int>(vocabulary.Ids, StringComparer.Ordinal);
         var merges = ReadMerges(folder.File_("merges.txt"));
         Splitter splitter = qwen ? new Cl100kSplitter(digits: 1) : new Gpt2Splitter();
-        var engine = new ByteLevelEngine(path, own, merges, splitter, prefixSpace: folder.Flag("add_prefix_space") ?? false);
+        var prefix = folder.Flag("add_prefix_space") == true ? new SpaceBefore() : null;
+        var engine = new ByteLevelEngine(path, own, merges, ignoreMerges: false, new SplitStage(splitter, prefix));
         var added = folder.AddedTokens(vocabulary, EndOfText);
         var usual = qwen ? ((string?)null, EndOfText, (string?)null) : (EndOfText, EndOfText, EndOfText);
         var specials = folder.Specials(vocabulary, added, usual, addBos: false, addEos: false);
-        return new PipelineTokenizer(vocabulary, specials, added, qwen ? UnicodeNormalizer.Nfc : null, engine, new ByteLevelDecoder(vocabulary));
+        return new PipelineTokenizer(vocabulary, specials, added, new ChangeSequence(qwen ? [new UnicodeForm(compatibility: false, compose: true)] : []), engine, new ByteLevelDecoder(vocabulary));
     }
 
     /// <summary>Lines "a b", the most urgent first, after an optional line "#version: ...".</summary>
@@ -62,22 +64,24 @@ internal static class TokenizerLoader
         return Merges.WithoutRepeats(merges);
     }
 
-    private static PipelineTokenizer SentencePiece(TokenizerFolder folder)
+    private static PipelineTokenizer SentencePiece(TokenizerFolder folder, string name)
     {
-        var model = SentencePieceModel.Read(folder.File_("tokenizer.model"));
-        if (folder.Class is not (null or "LlamaTokenizer" or "GemmaTokenizer" or "CodeLlamaTokenizer"))
-            throw new InvalidFileException(folder.Path, $"tokenizer.model belongs to the tokenizer class {Say.Quote(folder.Class)}; known are LlamaTokenizer and GemmaTokenizer");
+        var model = SentencePieceModel.Read(folder.File_(name));
+        if (folder.Class is not (null or "LlamaTokenizer" or "GemmaTokenizer" or "CodeLlamaTokenizer" or "T5Tokenizer"))
+            throw new InvalidFileException(folder.Path, $"{name} belongs to the tokenizer class {Say.Quote(folder.Class)}; known are LlamaTokenizer, GemmaTokenizer and T5Tokenizer, and any class with a tokenizer.json");
         var vocabulary = new Vocabulary(model.Path);
         for (var id = 0; id < model.Pieces.Count; id++) vocabulary.Add(model.Pieces[id].Text, id);
         string? Named(int id) => id >= 0 && id < model.Pieces.Count ? model.Pieces[id].Text : null;
         var usual = (Bos: Named(model.BosId), Eos: Named(model.EosId), Unk: Named(model.UnkId));
         var prefixOnlyFirst = folder.Flag("legacy") == false;
         var added = folder.AddedTokens(vocabulary, usual.Bos, usual.Eos, usual.Unk, Named(model.PadId));
-        var specials = folder.Specials(vocabulary, added, usual, addBos: true, addEos: false);
-        var engine = new SentencePieceEngine(model, prefixOnlyFirst);
+        // T5's class begins texts with nothing and ends them with </s>.
+        var t5 = folder.Class == "T5Tokenizer" || (folder.Class is null && folder.ModelType == "t5");
+        var specials = folder.Specials(vocabulary, added, usual, addBos: !t5, addEos: t5);
+        var engine = SentencePieceEngines.Create(model, prefixOnlyFirst);
         var verbatim = added.Select(t => t.Id).ToHashSet();
         var decoder = new PieceDecoder(vocabulary, verbatim, stripLeadingSpace: model.AddDummyPrefix, wholeRuns: false);
-        return new PipelineTokenizer(vocabulary, specials, added, null, engine, decoder);
+        return new PipelineTokenizer(vocabulary, specials, added, new ChangeSequence([]), engine, decoder);
     }
 
     /// <summary>A token id as the value of an entry.</summary>

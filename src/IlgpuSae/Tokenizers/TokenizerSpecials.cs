@@ -15,6 +15,9 @@ internal sealed record TokenizerSpecials
     /// <summary>Stands for what cannot be expressed.</summary>
     public int? Unk { get; init; }
 
+    /// <summary>Stands between two texts.</summary>
+    public int? Sep { get; init; }
+
     /// <summary>Whether texts begin with <see cref="Bos"/> by default.</summary>
     public bool AddBos { get; init; }
 

@@ -13,19 +13,51 @@ internal static class UnicodeNormalizer
     private static readonly Lazy<Tables> Data = new(Tables.Read);
 
     /// <summary>Canonical composition.</summary>
-    public static string Nfc(string text) => text.AsSpan().IndexOfAnyExceptInRange('\0', '\u02FF') < 0 ? text : Form(text, compatibility: false, compose: true);
+    public static string Nfc(string text) => Form(text, compatibility: false, compose: true);
 
     /// <summary>Canonical decomposition.</summary>
-    public static string Nfd(string text) => Ascii.IsValid(text) ? text : Form(text, compatibility: false, compose: false);
+    public static string Nfd(string text) => Form(text, compatibility: false, compose: false);
 
     /// <summary>Compatibility composition.</summary>
-    public static string Nfkc(string text) => Ascii.IsValid(text) ? text : Form(text, compatibility: true, compose: true);
+    public static string Nfkc(string text) => Form(text, compatibility: true, compose: true);
 
     /// <summary>Compatibility decomposition.</summary>
-    public static string Nfkd(string text) => Ascii.IsValid(text) ? text : Form(text, compatibility: true, compose: false);
+    public static string Nfkd(string text) => Form(text, compatibility: true, compose: false);
 
-    private static string Form(string text, bool compatibility, bool compose)
+    /// <summary>Whether the text is sure to be its own normal form; false where that takes a closer look.</summary>
+    public static bool IsPlain(string text, bool compatibility, bool compose)
     {
+        if (!compose || compatibility) return Ascii.IsValid(text);
+        var from = text.AsSpan().IndexOfAnyExceptInRange('\0', '\u02FF');
+        return from < 0 || Data.Value.KeepsUnderNfc(text.AsSpan(from));
+    }
+
+    /// <summary>The smallest stretches that normalize by themselves: nothing is put in order or composed across their ends.</summary>
+    public static IEnumerable<Range> Stretches(string text, bool compatibility)
+    {
+        var tables = Data.Value;
+        int start = 0, at = 0;
+        foreach (var rune in text.EnumerateRunes())
+        {
+            if (at > start && tables.Begins(rune.Value, compatibility))
+            {
+                yield return start..at;
+                start = at;
+            }
+
+            at += rune.Utf16SequenceLength;
+        }
+
+        if (at > start) yield return start..at;
+    }
+
+    /// <summary>Any of the four forms.</summary>
+    /// <param name="text">Without lone surrogates.</param>
+    /// <param name="compatibility">NFKC and NFKD.</param>
+    /// <param name="compose">NFC and NFKC.</param>
+    public static string Form(string text, bool compatibility, bool compose)
+    {
+        if (IsPlain(text, compatibility, compose)) return text;
         var tables = Data.Value;
         var runes = new List<int>(text.Length);
         foreach (var rune in text.EnumerateRunes()) tables.Decompose(rune.Value, compatibility, runes);
@@ -45,6 +77,8 @@ internal static class UnicodeNormalizer
         private readonly Dictionary<int, int[]> _canonical = [];
         private readonly Dictionary<int, int[]> _compatible = [];
         private readonly Dictionary<(int First, int Second), int> _composed = [];
+        private readonly HashSet<int> _seconds = [];
+        private bool[]? _plain; // filled twice at worst, with the same
 
         public static Tables Read()
         {
@@ -68,8 +102,45 @@ internal static class UnicodeNormalizer
 
             foreach (var (code, mapping) in tables._canonical)
                 if (mapping.Length == 2 && !excluded.Contains(code)) tables._composed[(mapping[0], mapping[1])] = code;
+            foreach (var (_, second) in tables._composed.Keys) tables._seconds.Add(second);
             return tables;
         }
+
+        /// <summary>Whether every unit is, wherever it stands, its own composition and composes with nothing before it.</summary>
+        public bool KeepsUnderNfc(ReadOnlySpan<char> text)
+        {
+            var plain = _plain ??= Plain();
+            foreach (var c in text)
+                if (!plain[c]) return false;
+            return true;
+        }
+
+        /// <summary>Whether nothing of a code point's decomposition moves or composes across its front.</summary>
+        public bool Begins(int c, bool compatibility)
+        {
+            var parts = new List<int>(4);
+            Decompose(c, compatibility, parts);
+            return Class(parts[0]) == 0 && !IsSecond(parts[0]);
+        }
+
+        private bool[] Plain()
+        {
+            var plain = new bool[0x10000];
+            var parts = new List<int>(4);
+            for (var c = 0; c < plain.Length; c++)
+            {
+                if (char.IsSurrogate((char)c)) continue;
+                parts.Clear();
+                Decompose(c, compatibility: false, parts);
+                Order(parts);
+                Compose(parts);
+                plain[c] = parts.Count == 1 && parts[0] == c && Begins(c, compatibility: false);
+            }
+
+            return plain;
+        }
+
+        private bool IsSecond(int c) => c is >= VBase and < VBase + VCount or > TBase and < TBase + TCount || _seconds.Contains(c);
 
         public void Decompose(int c, bool compatibility, List<int> into)
         {

@@ -2,67 +2,87 @@ using System.Collections.Concurrent;
 
 namespace IlgpuSae.Tokenizers;
 
+/// <summary>One stage of cutting text into words.</summary>
+/// <param name="Splitter">Cuts.</param>
+/// <param name="Change">Changes what it is given before that; null: nothing.</param>
+internal readonly record struct SplitStage(Splitter Splitter, TextChange? Change = null);
+
 /// <summary>
-/// An engine that works word by word: a cutter says where words end, and words seen before are looked up instead of
-/// merged again. Text repeats its words, so this decides the speed. Safe for several threads; results do not depend on
-/// what is in the cache.
+/// An engine that works word by word: stages cut the text, each what the one before left, as if it stood alone; words
+/// seen before are looked up instead of worked out again. Text repeats its words, so this decides the speed. Safe for
+/// several threads; results do not depend on what is in the cache.
 /// </summary>
 internal abstract class WordEngine : ITokenEngine
 {
-    private const int LongestCached = 64;
-    private const int MostCached = 1 << 17;
-    private readonly ConcurrentDictionary<string, int[]> _seen = new(StringComparer.Ordinal);
-    private readonly ConcurrentDictionary<string, int[]>.AlternateLookup<ReadOnlySpan<char>> _lookup;
-    private readonly Splitter _inner;
-    private readonly Splitter? _outer;
-    private int _count;
+    private readonly ConcurrentBag<WordCache> _caches = [];
+    private readonly SplitStage[] _stages;
 
-    /// <param name="inner">Cuts the text, or each piece of <paramref name="outer"/> as if it stood alone.</param>
-    /// <param name="outer">Cuts first, where a tokenizer has two stages.</param>
-    private protected WordEngine(Splitter inner, Splitter? outer = null)
-    {
-        _inner = inner;
-        _outer = outer;
-        _lookup = _seen.GetAlternateLookup<ReadOnlySpan<char>>();
-    }
+    /// <param name="stages">At least one.</param>
+    private protected WordEngine(params SplitStage[] stages) => _stages = stages;
 
     /// <inheritdoc/>
-    public void Encode(string text, bool first, List<int> ids)
+    public void Encode(string text, bool first, ReadOnlySpan<Origin> origin, TokenSink sink)
     {
-        ReadOnlySpan<char> rest = Prepare(text, first);
-        while (rest.Length > 0)
+        // Each thread has a cache of its own: a shared one is what keeps threads waiting for each other.
+        if (!_caches.TryTake(out var cache)) cache = new WordCache();
+        Enter(0, text, first, origin, cache, sink);
+        _caches.Add(cache);
+    }
+
+    /// <summary>The ids of one word.</summary>
+    /// <param name="word">Not empty.</param>
+    /// <param name="lengths">Receives how many bytes of the word's UTF-8 each id stands for; null: not wanted.</param>
+    private protected abstract int[] Merge(ReadOnlySpan<char> word, List<int>? lengths);
+
+    private void Enter(int stage, string text, bool first, ReadOnlySpan<Origin> origin, WordCache cache, TokenSink sink)
+    {
+        if (_stages[stage].Change is not { } change) Cut(stage, text, first, origin, cache, sink);
+        else if (sink.Spans is null) Cut(stage, change.Apply(text, first), first, [], cache, sink);
+        else
         {
-            var stretch = rest[..(_outer?.Next(rest, 0) ?? rest.Length)];
-            rest = rest[stretch.Length..];
-            for (var at = 0; at < stretch.Length;)
-            {
-                var end = _inner.Next(stretch, at);
-                Word(stretch[at..end], ids);
-                at = end;
-            }
+            var (changed, from) = change.Trace(text, first, origin);
+            Cut(stage, changed, first, from, cache, sink);
         }
     }
 
-    /// <summary>The last changes of the text before it is cut.</summary>
-    private protected abstract string Prepare(string text, bool first);
-
-    /// <summary>The ids of one word.</summary>
-    private protected abstract int[] Merge(ReadOnlySpan<char> word);
-
-    private void Word(ReadOnlySpan<char> word, List<int> ids)
+    private void Cut(int stage, ReadOnlySpan<char> text, bool first, ReadOnlySpan<Origin> origin, WordCache cache, TokenSink sink)
     {
-        if (word.Length > LongestCached)
+        var splitter = _stages[stage].Splitter;
+        var next = stage + 1;
+        var cuts = splitter.Cut(text);
+        for (int at = 0, i = 0; at < text.Length; i++)
         {
-            ids.AddRange(Merge(word));
-            return;
+            var (end, keep) = cuts is null ? (splitter.Next(text, at), true) : cuts[i];
+            var piece = text[at..end];
+            var from = origin.IsEmpty ? origin : origin[at..end];
+            if (!keep) { }
+            else if (next == _stages.Length) Word(piece, from, cache, sink);
+            else if (_stages[next].Change is null) Cut(next, piece, first && at == 0, from, cache, sink);
+            else Enter(next, piece.ToString(), first && at == 0, from, cache, sink);
+            at = end;
         }
+    }
 
-        if (!_lookup.TryGetValue(word, out var known))
+    private void Word(ReadOnlySpan<char> word, ReadOnlySpan<Origin> origin, WordCache cache, TokenSink sink)
+    {
+        if (sink.Spans is not null)
         {
-            known = Merge(word);
-            if (Volatile.Read(ref _count) < MostCached && _lookup.TryAdd(word, known)) Interlocked.Increment(ref _count);
+            var lengths = new List<int>();
+            sink.Add(Merge(word, lengths), lengths, word, origin);
         }
-
-        ids.AddRange(known);
+        else if (!WordCache.Takes(word))
+        {
+            sink.Ids.AddRange(Merge(word, null));
+        }
+        else if (cache.TryGet(word, out var hash, out var known))
+        {
+            sink.Ids.AddRange(known);
+        }
+        else
+        {
+            var ids = Merge(word, null);
+            cache.Add(word, hash, ids);
+            sink.Ids.AddRange(ids);
+        }
     }
 }

@@ -72,21 +72,37 @@ public sealed class SentencePieceTests : IDisposable
     }
 
     [Fact]
+    public void Pieces_that_the_user_defined_are_taken_first_and_never_merged()
+    {
+        // Gemma defines runs of newlines and spaces, and table tags.
+        var t = Load(Model([.. Pieces(), ("<table>", 4), ("▁▁", 4), ("he<", 4)], dummyPrefix: false));
+        Assert.Equal([Bos, A, 269, B], t.Encode("a<table>b"));
+        Assert.Equal([Bos, 270, SpaceA], t.Encode("   a"));
+        Assert.Equal([Bos, T, 271, A], t.Encode("the<a")); // the longest that stands there
+    }
+
+    [Fact]
+    public void Without_byte_fallback_unknown_neighbours_are_one()
+    {
+        var t = Load(Model(byteFallback: false));
+        Assert.Equal([Bos, Space, Unk, A, Unk], t.Encode("éüaß"));
+        Assert.Equal([new(Space, 0, 0, 0, 0), new(Unk, 0, 2, 0, 4), new(A, 2, 3, 4, 5)], t.EncodeWithOffsets("éüa", addBos: false));
+    }
+
+    [Fact]
     public void Models_that_would_be_followed_wrongly_are_refused()
     {
-        Refused("is a SentencePiece model of type 1 (Unigram), only type 2 (BPE) is known", Model(type: 1));
-        Refused("normalizes text by the rule \"nmt_nfkc\", only models without a character map (identity) are known", Model(characterMap: [1, 2, 3, 4]));
+        Refused("is a SentencePiece model of type 3 (words or characters), only 1 (Unigram) and 2 (BPE) are known", Model(type: 3));
+        Refused("is no SentencePiece model: has a trie of 67305985 bytes in 8", Model(characterMap: [1, 2, 3, 4, 0, 0, 0, 0]));
         Refused("has white space behind words (treat_whitespace_as_suffix), which is not known", Model(suffix: true));
-        Refused("has no byte fallback, which is not known", Model(byteFallback: false));
         Refused("has 255 pieces for bytes, expected 256", Model(Pieces().Where(p => p.Text != "<0x41>")));
-        Refused("has the user-defined piece \"<table>\", which is not known here; use the model's tokenizer.json", Model([.. Pieces(), ("<table>", 4)]));
         Refused("has the piece \"xa\" but none for its character \"x\", which is not known", Model([.. Pieces(), ("xa", 1)]));
         Refused("has the unused piece \"z\", which is not known here; use the model's tokenizer.json", Model([.. Pieces(), ("z", 5)]));
         Refused("token \"a\" has the ids 264 and 269", Model([.. Pieces(), ("a", 1)]));
         Refused("is no SentencePiece model: it has no pieces", []);
         Assert.StartsWith($"{_folder["tokenizer.model"]}: is no SentencePiece model: ", Refusal(Model()[..100]), StringComparison.Ordinal);
-        _folder.Write("tokenizer_config.json", """{"tokenizer_class": "T5Tokenizer"}""");
-        Assert.Equal($"{_folder.Path}: tokenizer.model belongs to the tokenizer class \"T5Tokenizer\"; known are LlamaTokenizer and GemmaTokenizer", Refusal(Model()));
+        _folder.Write("tokenizer_config.json", """{"tokenizer_class": "XLNetTokenizer"}""");
+        Assert.Equal($"{_folder.Path}: tokenizer.model belongs to the tokenizer class \"XLNetTokenizer\"; known are LlamaTokenizer, GemmaTokenizer and T5Tokenizer, and any class with a tokenizer.json", Refusal(Model()));
     }
 
     private Tokenizer Load(byte[] model)

@@ -14,7 +14,7 @@ public sealed class TokenizerErrorTests : IDisposable
     [Fact]
     public void A_folder_without_a_tokenizer_is_refused()
     {
-        Assert.Equal($"{_folder.Path}: has no tokenizer: neither tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model", Refusal(_folder.Path));
+        Assert.Equal($"{_folder.Path}: has no tokenizer: neither tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model or spiece.model", Refusal(_folder.Path));
         Assert.Equal($"{_folder["no"]}: no such folder", Refusal(_folder["no"]));
         TinyBpe.WriteFolder(_folder);
         _folder.Write("tokenizer_config.json", """{"tokenizer_class": "CLIPTokenizerFast"}""");
@@ -23,7 +23,8 @@ public sealed class TokenizerErrorTests : IDisposable
 
     public static TheoryData<string, string, string> UnknownParts => new()
     {
-        { "model.type", "\"Unigram\"", "\"model.type\" is the tokenizer model \"Unigram\", only BPE is known" },
+        { "model.type", "\"WordLevel\"", "\"model.type\" is the tokenizer model \"WordLevel\"; known are BPE, Unigram and WordPiece" },
+        { "model.type", "\"Unigram\"", "\"model.vocab\" is no list of pieces and scores" },
         { "model.dropout", "0.1", "\"model.dropout\" makes the tokens random, which is not known" },
         { "model.end_of_word_suffix", "\"</w>\"", "\"model.end_of_word_suffix\" is set, which is not known" },
         { "model.merges", "[\"t x\"]", "merge 0 of \"t\" and \"x\" needs the token \"tx\", which the vocabulary lacks" },
@@ -32,11 +33,14 @@ public sealed class TokenizerErrorTests : IDisposable
         { "model.vocab", "{\"a\": \"b\"}", "\"model.vocab.a\" is no token id, expected an integer" },
         { "model.vocab", "{\"a\": -1}", "token \"a\" has the id -1, expected 0..4000000" },
         { "model.vocab", "{\"a\": 1, \"b\": 1}", "tokens \"a\" and \"b\" share the id 1" },
-        { "normalizer", "{\"type\": \"Lowercase\"}", "\"normalizer.type\" is the normalizer \"Lowercase\"; known are NFC, NFD, NFKC, NFKD, Prepend, Replace and Sequence" },
-        { "normalizer", "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"x+\"}, \"content\": \"\"}", "\"normalizer.pattern\" is a regular expression or empty, only literal strings are known" },
-        { "pre_tokenizer", "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Whitespace\"}, {\"type\": \"ByteLevel\"}]}", "\"pre_tokenizer.pretokenizers.[].type\" is the pre-tokenizer \"Whitespace\"; known are ByteLevel, Split, Digits, Metaspace and Sequence" },
-        { "pre_tokenizer", "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\w+\"}, \"behavior\": \"Isolated\"}, {\"type\": \"ByteLevel\", \"use_regex\": false, \"add_prefix_space\": false}]}", "\"pre_tokenizer.pretokenizers.[].pattern\" is \"\\w+\"; known are the patterns of GPT-2, Llama 3 and Qwen2" },
-        { "post_processor", "{\"type\": \"BertProcessing\"}", "\"post_processor.type\" is the post-processor \"BertProcessing\"; known are ByteLevel, TemplateProcessing and Sequence" },
+        { "normalizer", "{\"type\": \"Cyrillic\"}", "\"normalizer.type\" is the normalizer \"Cyrillic\"; known are NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Prepend, Replace, Nmt, Precompiled, BertNormalizer and Sequence" },
+        { "normalizer", "{\"type\": \"Precompiled\", \"precompiled_charsmap\": \"AAAA\"}", "\"normalizer.precompiled_charsmap\" is no map of characters: is too short" },
+        { "normalizer", "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"x++\"}, \"content\": \"\"}", "\"normalizer.pattern\" is \"x++\", which cannot be followed: it has a possessive quantifier, which is not known" },
+        { "pre_tokenizer", "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"UnicodeScripts\"}, {\"type\": \"ByteLevel\"}]}", "\"pre_tokenizer.pretokenizers.[].type\" is the pre-tokenizer \"UnicodeScripts\"; known are ByteLevel, Split, Digits, Metaspace, Whitespace, WhitespaceSplit, Punctuation, BertPreTokenizer and Sequence" },
+        { "pre_tokenizer", "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{Han}+\"}, \"behavior\": \"Isolated\"}, {\"type\": \"ByteLevel\"}]}", "\"pre_tokenizer.pretokenizers.[].pattern\" is \"\\p{Han}+\", which cannot be followed: it is no .NET expression: UnrecognizedUnicodeProperty" },
+        { "pre_tokenizer", "{\"type\": \"Split\", \"pattern\": {\"String\": \"x\"}, \"behavior\": \"Kept\"}", "\"pre_tokenizer.behavior\" is \"Kept\"; known are Removed, Isolated, Contiguous, MergedWithPrevious, MergedWithNext" },
+        { "post_processor", "{\"type\": \"BertProcessing\"}", "\"post_processor.cls\" is not of the form [\"token\", id]" },
+        { "post_processor", "{\"type\": \"Other\"}", "\"post_processor.type\" is the post-processor \"Other\"; known are ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing and Sequence" },
         { "decoder", "{\"type\": \"WordPiece\"}", "\"decoder\" is \"WordPiece\", expected ByteLevel to go with the ByteLevel pre-tokenizer" },
         { "decoder", "null", "\"decoder\" is \"\", expected ByteLevel to go with the ByteLevel pre-tokenizer" },
         { "added_tokens", "[{\"id\": 5, \"content\": \"<x>\"}]", "tokens \"ą\" and \"<x>\" share the id 5" },
