@@ -1,16 +1,21 @@
 using System.Buffers;
 using System.Text;
 using IlgpuSae.Files;
+using Package = Microsoft.ML.Tokenizers;
 
 namespace IlgpuSae.Tokenizers;
 
 /// <summary>
-/// Byte-level byte-pair encoding (GPT-2, GPT-NeoX, Llama 3, Qwen2): words are merged from the tokens of their bytes.
-/// Special tokens never reach it.
+/// Byte-level byte-pair encoding (GPT-2, GPT-NeoX, Llama 3, Qwen2): Microsoft.ML.Tokenizers merges the bytes of words as
+/// text has them, <see cref="PairMerger"/> those of any length. Special tokens never reach it.
 /// </summary>
 internal sealed class ByteLevelEngine : WordEngine
 {
+    /// <summary>The package's time grows with the square of a word's length: longer ones are ours.</summary>
+    private const int LongestForPackage = 64;
+    private readonly Package.BpeTokenizer _package;
     private readonly PairMerger _merger = new();
+    private readonly int[] _bytesOf;
     private readonly int[] _tokenOf = new int[256];
     private readonly Dictionary<string, int>? _wholeWords;
 
@@ -36,6 +41,22 @@ internal sealed class ByteLevelEngine : WordEngine
             var (left, right) = merges[rank];
             _merger.Add(vocabulary[left], vocabulary[right], rank, vocabulary[left + right]);
         }
+
+        _bytesOf = new int[vocabulary.Count == 0 ? 0 : vocabulary.Values.Max() + 1];
+        foreach (var (piece, id) in vocabulary) _bytesOf[id] = piece.Length; // a character a byte
+        try
+        {
+            _package = Package.BpeTokenizer.Create(new Package.BpeOptions(vocabulary)
+            {
+                ByteLevel = true,
+                Merges = merges.Select(m => $"{m.Left} {m.Right}"),
+            });
+        }
+        catch (Exception e) when (e is not OutOfMemoryException)
+        {
+            // The package sees foreign data here and may throw anything.
+            throw new InvalidFileException(path, $"cannot be used as a byte-pair model: {AtomicFile.OneLine(e.Message)}", e);
+        }
     }
 
     /// <inheritdoc/>
@@ -55,11 +76,13 @@ internal sealed class ByteLevelEngine : WordEngine
             var b = bytes[i];
             if (_tokenOf[b] < 0) throw new InvalidInputException($"the vocabulary has no token for the byte 0x{b:X2} (spelled {Say.Quote(ByteLevel.Spell(b).ToString())}), which the text contains");
             symbols.Add(_tokenOf[b]);
-            lengths?.Add(1);
         }
 
         ArrayPool<byte>.Shared.Return(bytes);
-        return _merger.Merge(symbols, lengths);
+        int[] ids = n <= LongestForPackage ? [.. _package.EncodeToIds(word, considerPreTokenization: false)] : _merger.Merge(symbols);
+        if (lengths is not null)
+            foreach (var token in ids) lengths.Add(_bytesOf[token]);
+        return ids;
     }
 }
 

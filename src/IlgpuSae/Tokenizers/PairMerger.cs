@@ -7,9 +7,9 @@ namespace IlgpuSae.Tokenizers;
 /// leftmost; again, until none may. A few symbols are searched through each time; many go by a heap, in O(n log n).
 /// </summary>
 /// <remarks>
-/// Microsoft.ML.Tokenizers 2.0.1 merges byte-level vocabularies as well, but in O(n²), which a text without spaces makes
-/// felt (120 kB of one word: 2.4 s), without telling what a token covers; and its SentencePiece model takes the
-/// rightmost of equals, where Google's takes the leftmost ("llll" with a piece "ll"). The tests compare with it.
+/// Microsoft.ML.Tokenizers 2.0.1 merges byte-level vocabularies in O(n²), which a text without spaces makes felt (120 kB
+/// of one word: 2.4 s), so it gets words of usual length only; and its SentencePiece model takes the rightmost of
+/// equals, where Google's takes the leftmost ("llll" with a piece "ll"). The tests compare with it.
 /// </remarks>
 internal sealed class PairMerger
 {
