@@ -35,16 +35,17 @@ public sealed class Adam : IDisposable
     public Tensor SecondMoment(string name) => _slots.First(s => s.Name == name).V;
 
     /// <summary>One update of every parameter.</summary>
-    /// <param name="gradients">F32, in the order of the parameters, of their shapes.</param>
+    /// <param name="gradients">F32, in the order of the parameters, of their shapes; null: that parameter and its moments rest.</param>
     /// <param name="lr">Learning rate.</param>
     /// <param name="gradientScale">Every gradient is multiplied by it first, as clipping asks.</param>
-    public void Step(IReadOnlyList<Tensor> gradients, double lr, float gradientScale = 1)
+    public void Step(IReadOnlyList<Tensor?> gradients, double lr, float gradientScale = 1)
     {
         Steps++;
         for (var i = 0; i < _slots.Length; i++)
         {
             var (_, p, m, v) = _slots[i];
-            AdamStep.Update(p.Device, p, gradients[i], m, v, lr, _beta1, _beta2, _epsilon, Steps, gradientScale);
+            if (gradients[i] is not { } gradient) continue;
+            AdamStep.Update(p.Device, p, gradient, m, v, lr, _beta1, _beta2, _epsilon, Steps, gradientScale);
         }
     }
 

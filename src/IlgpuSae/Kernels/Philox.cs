@@ -121,7 +121,7 @@ public struct Philox
     }
 
     /// <summary>Natural logarithm of a positive, normal number, to about 1e-15: 2 artanh((m-1)/(m+1)) + n ln 2.</summary>
-    private static double Log(double x)
+    internal static double Log(double x)
     {
         var bits = BitConverter.DoubleToInt64Bits(x);
         var n = (int)(bits >> 52) - 1023;

@@ -222,7 +222,7 @@ public static class RunConfigReader
         public Part(Type type)
         {
             _type = type;
-            Names = [.. ConfigJson.ToJson(Activator.CreateInstance(type)!).Select(p => p.Key).Where(n => n != "architecture")];
+            Names = [.. ConfigJson.Fields(type)];
         }
 
         public HashSet<string> Names { get; }

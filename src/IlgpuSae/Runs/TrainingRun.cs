@@ -49,7 +49,9 @@ public sealed class TrainingRun(RunConfig config, Device device)
         var completed = Complete(source, weights);
         if (config.OutputPath is { } output) OutputFolder.Check(output);
         using var sae = NewSae(completed, weights);
-        using var trainer = new SaeTrainer(sae, source.Rows(completed.Trainer), completed.Trainer) { Progress = Progress };
+        // Given weights have a b_dec already.
+        var settings = weights is null ? completed.Trainer : completed.Trainer with { BDecInitMethod = BDecInitMethod.Zeros };
+        using var trainer = new SaeTrainer(sae, source.Rows(settings), settings) { Progress = Progress };
         using var sink = MetricsPath is null ? null : new JsonLinesSink(MetricsPath);
         if (sink is not null) trainer.Sinks.Add(sink);
         foreach (var note in source.Notes) Note?.Invoke(note);

@@ -30,6 +30,10 @@ public static class ConfigJson
         return json;
     }
 
+    /// <summary>The names of a record's fields in files, those that are left out while they have their defaults included.</summary>
+    /// <param name="type">The record's type.</param>
+    public static IEnumerable<string> Fields(Type type) => Options.GetTypeInfo(type).Properties.Where(p => p.Set is not null).Select(p => p.Name);
+
     /// <summary>A record from JSON.</summary>
     /// <param name="json">Its fields; absent ones keep their defaults.</param>
     /// <param name="type">The record's type.</param>
@@ -49,8 +53,7 @@ public static class ConfigJson
             var unknown = copy.Select(p => p.Key).FirstOrDefault(k => e.Message.Contains($"'{k}'", StringComparison.Ordinal));
             if (unknown is not null && e.Message.Contains("could not be mapped", StringComparison.Ordinal))
             {
-                var known = JsonSerializer.SerializeToNode(Activator.CreateInstance(type), type, Options)!.AsObject().Select(p => p.Key);
-                throw new InvalidInputException($"{where}: field \"{unknown}\" is not known; known: {string.Join(", ", known)}", e);
+                throw new InvalidInputException($"{where}: field \"{unknown}\" is not known; known: {string.Join(", ", Fields(type))}", e);
             }
 
             var field = e.Path is { Length: > 2 } path ? path[2..] : "?";
@@ -67,10 +70,23 @@ public static class ConfigJson
             Converters = { new JsonStringEnumConverter(JsonNamingPolicy.SnakeCaseLower, allowIntegerValues: false) },
             UnmappedMemberHandling = unknown,
             WriteIndented = true,
-            TypeInfoResolver = new DefaultJsonTypeInfoResolver { Modifiers = { WithoutDerived } },
+            TypeInfoResolver = new DefaultJsonTypeInfoResolver { Modifiers = { WithoutDerived, WithoutDefaults } },
         };
         options.MakeReadOnly();
         return options;
+    }
+
+    /// <summary>Leaves fields that SAELens does not have out of files while they have their defaults.</summary>
+    private static void WithoutDefaults(JsonTypeInfo info)
+    {
+        object? defaults = null;
+        foreach (var p in info.Properties)
+        {
+            if (p.AttributeProvider?.IsDefined(typeof(LeftOutByDefaultAttribute), inherit: true) != true || p.Get is null) continue;
+            defaults ??= Activator.CreateInstance(info.Type)!;
+            var usual = p.Get(defaults);
+            p.ShouldSerialize = (_, value) => !Equals(value, usual);
+        }
     }
 
     /// <summary>

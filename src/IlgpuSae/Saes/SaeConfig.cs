@@ -110,7 +110,7 @@ public abstract record SaeConfig
 }
 
 /// <summary>Settings of an SAE in training: those of inference plus what the losses need.</summary>
-public abstract record TrainingSaeConfig : SaeConfig
+public abstract partial record TrainingSaeConfig : SaeConfig
 {
     /// <summary>Norm every decoder row starts with; null keeps the raw draw.</summary>
     [JsonPropertyOrder(-12)]
@@ -141,5 +141,6 @@ public abstract record TrainingSaeConfig : SaeConfig
         base.Validate();
         if (DecoderInitNorm is { } norm && !(norm > 0 && double.IsFinite(norm)))
             throw new InvalidInputException($"decoder_init_norm: {norm} is not a positive number; use null to keep the raw draw");
+        ValidateOptions();
     }
 }

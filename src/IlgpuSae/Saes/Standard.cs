@@ -29,6 +29,19 @@ public sealed record StandardTrainingConfig : TrainingSaeConfig
     [Description("steps over which the sparsity penalty's weight grows from 0")]
     public int L1WarmUpSteps { get; init; }
 
+    /// <summary>Whether the penalty multiplies each activation by the norm of its decoder row.</summary>
+    [LeftOutByDefault]
+    [Description("multiply activations by decoder norms in the sparsity penalty")]
+    public bool ScaleSparsityPenaltyByDecoderNorm { get; init; } = true;
+
+    /// <summary>Whether dead features are revived by ghost gradients.</summary>
+    [LeftOutByDefault]
+    [Description("revive dead features by ghost gradients")]
+    public bool UseGhostGrads { get; init; }
+
+    /// <inheritdoc/>
+    protected override bool TakesNoise => true;
+
     /// <inheritdoc/>
     public override SaeConfig ToInference() => Shared(new StandardConfig());
 
@@ -37,6 +50,11 @@ public sealed record StandardTrainingConfig : TrainingSaeConfig
     {
         base.Validate();
         StandardTrainingSae.Check(L1Coefficient, LpNorm, L1WarmUpSteps);
+        if (UseGhostGrads && NormalizeActivations is NormalizeActivations.ConstantNormRescale or NormalizeActivations.LayerNorm)
+        {
+            throw new InvalidInputException(
+                $"use_ghost_grads: with normalize_activations = {ConfigJson.Name(NormalizeActivations)} the residual is in other units than the decoder; use none or expected_average_only_in");
+        }
     }
 }
 
@@ -61,7 +79,8 @@ public sealed class StandardSae(StandardConfig config, Device device) : Sae(conf
 
 /// <summary>
 /// Standard SAE in training. l1_loss = l1 * mean over rows of ||f . n||_p with n the norms of the decoder's rows,
-/// through which it also reaches W_dec.
+/// through which it also reaches W_dec, or 1 without <c>scale_sparsity_penalty_by_decoder_norm</c>. With
+/// <c>use_ghost_grads</c> ghost_grad_loss is added.
 /// </summary>
 /// <param name="config">Settings.</param>
 /// <param name="device">Where the parameters live.</param>
@@ -84,13 +103,15 @@ public sealed class StandardTrainingSae(StandardTrainingConfig config, Device de
     /// <inheritdoc/>
     protected override IEnumerable<(string Name, Tensor Value)> Losses(TensorScope scope, TrainingContext context)
     {
-        yield return L1(scope, WDec, context, ((StandardTrainingConfig)Config).LpNorm);
+        var own = (StandardTrainingConfig)Config;
+        yield return L1(scope, own.ScaleSparsityPenaltyByDecoderNorm ? WDec : null, context, own.LpNorm);
+        if (own.UseGhostGrads) yield return ("ghost_grad_loss", GhostGradients.Loss(scope, this, context));
     }
 
-    /// <summary>l1 * mean over rows of ||f . n||_p.</summary>
-    internal static (string Name, Tensor Value) L1(TensorScope scope, Tensor decoder, TrainingContext context, double p)
+    /// <summary>l1 * mean over rows of ||f . n||_p, n the norms of the decoder's rows; without a decoder n is 1.</summary>
+    internal static (string Name, Tensor Value) L1(TensorScope scope, Tensor? decoder, TrainingContext context, double p)
     {
-        var penalty = SparsePenalty.Lp(scope, context.Features, RowNorm.L2(scope, decoder), (float)p);
+        var penalty = SparsePenalty.Lp(scope, context.Features, decoder is null ? null : RowNorm.L2(scope, decoder), (float)p);
         return ("l1_loss", Scale.By(scope, penalty, (float)context.Step.Coefficients["l1"]));
     }
 

@@ -58,6 +58,9 @@ public sealed record TopKTrainingConfig : TrainingSaeConfig
     public bool RescaleActsByDecoderNorm { get; init; } = true;
 
     /// <inheritdoc/>
+    protected override bool TakesNoise => true;
+
+    /// <inheritdoc/>
     public override SaeConfig ToInference() => Shared(new TopKConfig { K = K, RescaleActsByDecoderNorm = RescaleActsByDecoderNorm });
 
     /// <inheritdoc/>
@@ -188,6 +191,7 @@ internal static class TopK
         var deadBias = GatherRows.Forward(scope, Reshape.As(scope, bias, [(int)bias.Count, 1]), ids);
         var pre = Gemm.Multiply(scope, sae.Centred(scope, context.Rows), GatherRows.Forward(scope, sae.WEnc, ids),
             Reshape.As(scope, deadBias, [dead.Length]), transposeB: true);
+        if (sae.Config is TrainingSaeConfig training) pre = PreActivationNoise.AddTo(scope, training, context.Step, pre, dead.Span);
         var decoder = GatherRows.Forward(scope, sae.WDec, ids);
         Tensor? norms = null;
         if (rescale)

@@ -17,7 +17,11 @@ public readonly record struct LossCoefficient(double Final, int WarmUpSteps)
 /// <param name="Index">Steps completed before.</param>
 /// <param name="Coefficients">Value of each loss coefficient at this step, by name.</param>
 /// <param name="Dead">Features that have not fired for longer than the window, ascending.</param>
-public sealed record TrainingStep(long Index, IReadOnlyDictionary<string, double> Coefficients, ReadOnlyMemory<int> Dead);
+public sealed record TrainingStep(long Index, IReadOnlyDictionary<string, double> Coefficients, ReadOnlyMemory<int> Dead)
+{
+    /// <summary>Seed of what is drawn within the step (noise).</summary>
+    public ulong Seed { get; init; }
+}
 
 /// <summary>What an architecture's losses are computed from.</summary>
 /// <param name="Step">The step.</param>
@@ -36,13 +40,17 @@ public sealed record TrainingContext(
 /// <param name="Total">F32 []: the sum of the losses, to be differentiated.</param>
 /// <param name="Losses">Each loss by its logged name, coefficients included: F32 [].</param>
 public sealed record TrainingPass(
-    SparseFeatures Features, Tensor Reconstruction, Tensor Total, IReadOnlyList<(string Name, Tensor Value)> Losses);
+    SparseFeatures Features, Tensor Reconstruction, Tensor Total, IReadOnlyList<(string Name, Tensor Value)> Losses)
+{
+    /// <summary>F32 []: mean over rows of the summed squared error, where mse_loss is something else; null: it is mse_loss.</summary>
+    public Tensor? SquaredError { get; init; }
+}
 
 /// <summary>
 /// An SAE in training. The loss is mse_loss = mean over rows of the summed squared error against the input, or for a
 /// transcoder against the target, plus what the architecture adds in <see cref="Losses"/>. Everything runs over kernels that record on the scope's tape.
 /// </summary>
-public abstract class TrainingSae : Sae
+public abstract partial class TrainingSae : Sae
 {
     /// <summary>Creates an SAE whose parameters are zero; <see cref="Initialize"/> draws them.</summary>
     /// <param name="config">Its settings, valid.</param>
@@ -72,9 +80,9 @@ public abstract class TrainingSae : Sae
         if (target.Shape.Last != Config.OutputWidth)
             throw new ShapeException($"train: the target is {target.Shape} but the output is {Config.OutputWidth} wide; a transcoder is trained on pairs of input and target");
         var rows = Enter(scope, x, out var frame);
-        var f = EncodeRows(scope, rows, frame);
+        var f = Encoded(scope, rows, frame, step);
         var xhat = Decode(scope, f, frame);
-        var mse = SquaredError.MeanOfRowSums(scope, xhat, target);
+        var mse = ReconstructionLoss(scope, xhat, target, out var squaredError);
         List<(string, Tensor)> losses = [("mse_loss", mse)];
         var total = mse;
         foreach (var (name, value) in Losses(scope, new TrainingContext(step, x, target, rows, frame, f, xhat)))
@@ -83,7 +91,7 @@ public abstract class TrainingSae : Sae
             total = Add.Sum(scope, total, value);
         }
 
-        return new TrainingPass(f, xhat, total, losses);
+        return new TrainingPass(f, xhat, total, losses) { SquaredError = squaredError };
     }
 
     /// <summary>
@@ -100,17 +108,16 @@ public abstract class TrainingSae : Sae
     public abstract Sae ToInference();
 
     /// <summary>
-    /// Draws the parameters as SAELens does: W_dec uniform in +-sqrt(6 / d_out), rows scaled to
-    /// <c>decoder_init_norm</c>, W_enc the same rows, everything else zero. A transcoder's W_enc, which is of another
-    /// space, is drawn by itself, uniform in +-sqrt(6 / d_sae), and its rows scaled likewise.
+    /// Draws the parameters as SAELens does: W_dec by <c>decoder_init_method</c> (uniform in +-sqrt(6 / d_out)), rows
+    /// scaled to <c>decoder_init_norm</c>, W_enc the same rows or a draw of its own, everything else zero. A transcoder's
+    /// W_enc, which is of another space, is always drawn by itself, uniform in +-sqrt(6 / d_sae), and its rows scaled likewise.
     /// </summary>
     /// <param name="seed">Seed of the draw; the same on every device.</param>
     public virtual void Initialize(ulong seed)
     {
         foreach (var p in Parameters.Values) p.Clear();
-        var rows = Draw(WDec, Config.OutputWidth, seed, stream: 0);
-        if (Config.IsTranscoder) Draw(WEnc, Config.DSae, seed, stream: 1);
-        else WEnc.CopyFrom<float>(rows);
+        WeightInit.Decoder(WDec, Config, seed);
+        WeightInit.Encoder(WEnc, WDec, Config, seed);
     }
 
     /// <summary>The architecture's losses besides mse_loss, coefficients included; their sum is added to it.</summary>
@@ -118,25 +125,4 @@ public abstract class TrainingSae : Sae
     /// <param name="context">The forward pass.</param>
     /// <returns>Names as logged, values F32 [].</returns>
     protected abstract IEnumerable<(string Name, Tensor Value)> Losses(TensorScope scope, TrainingContext context);
-
-    /// <summary>Draws a parameter uniformly in +-sqrt(6 / fan-in) and scales its rows.</summary>
-    private float[] Draw(Tensor parameter, int fanIn, ulong seed, ulong stream)
-    {
-        var bound = (float)Math.Sqrt(6.0 / fanIn);
-        var width = parameter.Shape[1];
-        RandomFill.Uniform(parameter, seed, stream, -bound, bound);
-        var rows = parameter.ToArray<float>();
-        for (var at = 0; at < rows.Length && Config.DecoderInitNorm is not null; at += width)
-        {
-            var row = rows.AsSpan(at, width);
-            var sum = 0.0;
-            foreach (var v in row) sum += (double)v * v;
-            if (sum == 0) continue;
-            var factor = Config.DecoderInitNorm.Value / Math.Sqrt(sum);
-            foreach (ref var v in row) v = (float)(v * factor);
-        }
-
-        parameter.CopyFrom<float>(rows);
-        return rows;
-    }
 }

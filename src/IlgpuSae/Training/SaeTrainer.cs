@@ -15,13 +15,14 @@ namespace IlgpuSae.Training;
 public sealed class SaeTrainer : IDisposable
 {
     private const int ScaleBatches = 1000;
-    private readonly IActivationSource _source;
+    private readonly Lookahead _source;
     private readonly LearningRateSchedule _schedule;
     private readonly Tensor[] _parameters;
     private readonly Stopwatch _clock = new();
     private (TimeSpan Time, long Samples) _mark;
     private double _rate;
     private long _rowsForScale;
+    private bool _started;
 
     /// <summary>Makes a trainer at step 0.</summary>
     /// <param name="sae">The SAE, initialised; it stays the caller's.</param>
@@ -33,11 +34,14 @@ public sealed class SaeTrainer : IDisposable
         sae.Config.Validate();
         config.Validate();
         if (source.Width != sae.Config.RowWidth) throw sae.WrongWidth(source.Width);
-        (Sae, _source, Config) = (sae, source, config);
+        (Sae, _source, Config) = (sae, new Lookahead(source), config);
         _schedule = new LearningRateSchedule(config);
         _parameters = [.. sae.Parameters.Values];
         Optimizer = new Adam(sae.Parameters, config.AdamBeta1, config.AdamBeta2, config.AdamEps);
         Activity = new FeatureActivity(sae.Config.DSae);
+        if (config.FinetuningMethod is not null) Extensions.Add(new Finetuning(config));
+        if (sae.Config.NormalizeSaeDecoder) Extensions.Add(new UnitDecoder());
+        if (config.ResampleEverySteps > 0) Extensions.Add(new NeuronResampling(config));
     }
 
     /// <summary>The SAE in training.</summary>
@@ -69,6 +73,12 @@ public sealed class SaeTrainer : IDisposable
     /// </summary>
     public double? TargetScale { get; set; }
 
+    /// <summary>
+    /// What the run adds to every step. Those that the settings ask for are there from the beginning; more may be added
+    /// before the first step.
+    /// </summary>
+    public IList<IStepExtension> Extensions { get; } = [];
+
     /// <summary>Where every step's numbers go; they stay the caller's.</summary>
     public IList<IMetricSink> Sinks { get; } = [];
 
@@ -87,7 +97,8 @@ public sealed class SaeTrainer : IDisposable
         TrainingEnd? end = null;
         if (Sae.Config.NormalizeActivations == NormalizeActivations.ExpectedAverageOnlyIn && ActivationScale is null)
             end = EstimateActivationScale(cancellation) ? null : TrainingEnd.Cancelled;
-        while (end is null && Samples < Config.TotalTrainingSamples)
+        if (end is null && Steps == 0 && Config.BDecInitMethod != BDecInitMethod.Zeros) SetBDec(cancellation);
+        while (end is null && Samples < Config.AllSamples)
         {
             if (cancellation.IsCancellationRequested)
             {
@@ -136,6 +147,7 @@ public sealed class SaeTrainer : IDisposable
     /// <exception cref="TrainingFailedException">Activations or losses are not finite; the weights are unchanged.</exception>
     public StepMetrics Step(TensorScope scope, Tensor x, Tensor target)
     {
+        Start();
         if ((Steps + 1) % Config.FeatureSamplingWindow == 0) Activity.StartWindow();
         var coefficients = Sae.Coefficients.ToDictionary(c => c.Key, c => c.Value.At(Steps));
         var dead = Activity.Dead(Config.DeadFeatureWindow);
@@ -143,23 +155,30 @@ public sealed class SaeTrainer : IDisposable
         var scaled = ActivationScale is { } s ? Scale.By(scope, x, (float)s) : x;
         var goal = ReferenceEquals(target, x) ? scaled : TargetScale is { } t ? Scale.By(scope, target, (float)t) : target;
 
+        var step = new StepContext(this, scope, scaled, goal, new TrainingStep(Steps, coefficients, dead) { Seed = Config.Seed }, lr);
+        foreach (var e in Extensions) e.BeforeForward(step);
         TrainingPass pass;
-        Tensor[] gradients;
         using (var tape = new Tape(scope))
         {
             foreach (var p in _parameters) tape.Watch(p);
-            pass = Sae.Forward(scope, scaled, new TrainingStep(Steps, coefficients, dead), goal);
+            pass = Sae.Forward(scope, scaled, step.Step, goal);
+            foreach (var e in Extensions) pass = e.Extend(step, pass);
             if (!float.IsFinite(pass.Total.Scalar())) throw NotFinite(x, target, pass);
             tape.Backward(pass.Total);
-            gradients = [.. _parameters.Select(tape.Gradient)];
+            foreach (var (name, p) in Sae.Parameters) step.Gradients[name] = tape.Gradient(p);
         }
 
-        var norm = GradientNorm.L2(scope, gradients);
+        step.Pass = pass;
+        foreach (var e in Extensions) e.OnGradients(step);
+        Tensor?[] gradients = [.. Sae.Parameters.Keys.Select(name => step.Gradients[name])];
+        var norm = GradientNorm.L2(scope, [.. gradients.OfType<Tensor>(), .. step.FurtherGradients]);
         if (!float.IsFinite(norm)) throw Failed("the gradient is not finite although the loss is; lower lr");
         var deadCount = dead.Length;
         var fired = Activity.Count(scope, pass.Features);
-        Optimizer.Step(gradients, lr, (float)Math.Min(1, Config.ClipGradNorm / (norm + 1e-6)));
+        step.ClipFactor = (float)Math.Min(1, Config.ClipGradNorm / (norm + 1e-6));
+        Optimizer.Step(gradients, lr, step.ClipFactor);
         Sae.AfterStep(scope, pass);
+        foreach (var e in Extensions) e.AfterStep(step);
 
         var losses = pass.Losses.ToDictionary(l => l.Name, l => (double)l.Value.Scalar());
         var variance = Variance(scope, goal);
@@ -173,7 +192,7 @@ public sealed class SaeTrainer : IDisposable
             Losses = losses,
             GradNormBeforeClip = norm,
             L0 = (double)fired / pass.Features.Rows,
-            ExplainedVariance = variance > 0 ? 1 - (losses["mse_loss"] / variance) : 0,
+            ExplainedVariance = variance > 0 ? 1 - ((pass.SquaredError?.Scalar() ?? losses["mse_loss"]) / variance) : 0,
             NTrainingSamples = Samples + x.Shape[0],
             Metrics = Sae.Metrics.ToDictionary(),
         };
@@ -182,8 +201,32 @@ public sealed class SaeTrainer : IDisposable
         return metrics;
     }
 
-    /// <summary>Gives the optimiser's memory back.</summary>
-    public void Dispose() => Optimizer.Dispose();
+    /// <summary>Gives the memory of the optimiser and of what was added back.</summary>
+    public void Dispose()
+    {
+        Optimizer.Dispose();
+        _source.Dispose();
+        foreach (var e in Extensions.OfType<IDisposable>()) e.Dispose();
+    }
+
+    private void Start()
+    {
+        if (_started) return;
+        _started = true;
+        foreach (var e in Extensions) e.Start(this);
+    }
+
+    private void SetBDec(CancellationToken cancellation)
+    {
+        using var scope = new TensorScope(Sae.Device);
+        if (_source.Peek(scope, Config.BDecInitSamples, Config.TrainBatchSizeSamples, cancellation) is not { } rows) throw NoRows();
+        var (x, target) = Sae.Split(scope, rows);
+        // A transcoder's b_dec belongs to its output, whose normalisation is not undone.
+        var points = Sae.Config.IsTranscoder ? Scaled(target, TargetScale) : Sae.Normalized(scope, Scaled(x, ActivationScale));
+        Sae.BDec.CopyFrom<float>(BDecInitialization.Of(Config.BDecInitMethod, points));
+
+        Tensor Scaled(Tensor t, double? factor) => factor is { } f ? Scale.By(scope, t, (float)f) : t;
+    }
 
     /// <summary>Mean over rows of the squared distance to the batch's mean.</summary>
     private static double Variance(TensorScope scope, Tensor x)
@@ -248,8 +291,8 @@ public sealed class SaeTrainer : IDisposable
             _mark = (now, Samples);
         }
 
-        var left = now * (Math.Max(0, Config.TotalTrainingSamples - Samples) / (double)Samples);
-        var steps = (Config.TotalTrainingSamples + Config.TrainBatchSizeSamples - 1) / Config.TrainBatchSizeSamples;
+        var left = now * (Math.Max(0, Config.AllSamples - Samples) / (double)Samples);
+        var steps = (Config.AllSamples + Config.TrainBatchSizeSamples - 1) / Config.TrainBatchSizeSamples;
         Progress(new TrainingProgress(metrics, steps, _rate, now, left));
     }
 

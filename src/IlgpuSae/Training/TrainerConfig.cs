@@ -3,7 +3,7 @@ using System.ComponentModel;
 namespace IlgpuSae.Training;
 
 /// <summary>Settings of a training run in SAELens' fields. Rows are samples: one token's activations each.</summary>
-public sealed record TrainerConfig
+public sealed partial record TrainerConfig
 {
     /// <summary>Rows to train on.</summary>
     [Description("rows (tokens) to train on")]
@@ -68,8 +68,8 @@ public sealed record TrainerConfig
     /// <summary>Where the cosine schedules end.</summary>
     internal double EndLr => LrEnd ?? Lr / 10;
 
-    /// <summary>Whole batches in <see cref="TotalTrainingSamples"/>: what the schedules are laid out over.</summary>
-    internal long TotalSteps => TotalTrainingSamples / TrainBatchSizeSamples;
+    /// <summary>Whole batches of the run: what the schedules are laid out over.</summary>
+    internal long TotalSteps => AllSamples / TrainBatchSizeSamples;
 
     /// <summary>Checks every setting.</summary>
     /// <exception cref="InvalidInputException">A setting is out of range; the message names it in files' spelling.</exception>
@@ -88,6 +88,7 @@ public sealed record TrainerConfig
         if (!(AdamBeta2 is >= 0 and < 1)) throw new InvalidInputException($"adam_beta2: {AdamBeta2} is not in [0, 1)");
         if (!(AdamEps > 0 && double.IsFinite(AdamEps))) throw new InvalidInputException($"adam_eps: {AdamEps} is not a positive number");
         if (!(ClipGradNorm > 0)) throw new InvalidInputException($"clip_grad_norm: {ClipGradNorm} is not a positive number");
+        ValidateOptions();
         if (TotalSteps < 1)
         {
             throw new InvalidInputException(

@@ -1,0 +1,54 @@
+using IlgpuSae.Kernels;
+using IlgpuSae.Tensors;
+
+namespace IlgpuSae.Saes;
+
+/// <content>Noise, normalised losses, and what remedies for dead features need to know.</content>
+public abstract partial class TrainingSae
+{
+    /// <summary>Rows as the encoder takes them: normalised, b_dec subtracted if it is. Not recorded.</summary>
+    /// <param name="scope">Owns the result.</param>
+    /// <param name="x">F32 [n, d_in], already multiplied by the activation scale.</param>
+    /// <returns>F32 [n, d_in].</returns>
+    public Tensor EncoderInput(TensorScope scope, Tensor x)
+    {
+        using (new NoGradient(scope)) return Centred(scope, Normalized(scope, x));
+    }
+
+    /// <summary>Rows as <c>normalize_activations</c> makes them. Not recorded.</summary>
+    /// <param name="scope">Owns the result.</param>
+    /// <param name="x">F32 [n, d_in], already multiplied by the activation scale.</param>
+    /// <returns>F32 [n, d_in].</returns>
+    public Tensor Normalized(TensorScope scope, Tensor x)
+    {
+        using (new NoGradient(scope)) return Enter(scope, x, out _);
+    }
+
+    /// <summary>
+    /// What a parameter [d_sae] of one feature is set to when the feature starts anew: what <see cref="Initialize"/>
+    /// gives it. 0 for biases.
+    /// </summary>
+    /// <param name="parameter">Its name.</param>
+    protected internal virtual float FreshValue(string parameter) => 0;
+
+    /// <summary>Features of a batch, with noise on the pre-activations if the settings ask for it.</summary>
+    private SparseFeatures Encoded(TensorScope scope, Tensor rows, InputFrame frame, TrainingStep step)
+    {
+        if (Config.NoiseScale == 0) return EncodeRows(scope, rows, frame);
+        var pre = PreActivations(scope, rows);
+        return SelectFrom(scope, Add.Sum(scope, pre, PreActivationNoise.Of(scope, Config, step, pre.Shape)), rows);
+    }
+
+    /// <summary>mse_loss.</summary>
+    /// <param name="scope">Owns the results.</param>
+    /// <param name="xhat">F32 [n, d].</param>
+    /// <param name="x">F32 [n, d].</param>
+    /// <param name="squaredError">The plain loss, not recorded; null where mse_loss is it.</param>
+    private Tensor ReconstructionLoss(TensorScope scope, Tensor xhat, Tensor x, out Tensor? squaredError)
+    {
+        squaredError = null;
+        if (Config.MseLossNormalization is null) return SquaredError.MeanOfRowSums(scope, xhat, x);
+        using (new NoGradient(scope)) squaredError = SquaredError.MeanOfRowSums(scope, xhat, x);
+        return DenseBatchError.MeanOfRowSums(scope, xhat, x);
+    }
+}
