@@ -1,4 +1,3 @@
-using IlgpuSae.Kernels;
 using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Models;

@@ -19,11 +19,17 @@ public sealed record ModelLoadOptions
     /// bytes at half the memory. False: everything is widened to F32 when loaded.
     /// </summary>
     public bool KeepStoredType { get; init; } = true;
+
+    /// <summary>Changes of the weights that make a model easier to read. They need F32, so nothing stays in 16 bits.</summary>
+    public WeightProcessing Processing { get; init; } = WeightProcessing.None;
+
+    /// <summary>Told what was done otherwise than asked, such as a processing that the model does not allow.</summary>
+    public Action<string>? Note { get; init; }
 }
 
 /// <summary>
 /// A transformer whose every intermediate result can be read, replaced and differentiated, under TransformerLens' names
-/// and shapes. Weights are used as they are stored: nothing is folded or centred. Computes in F32.
+/// and shapes. Weights are used as they are stored unless a <see cref="WeightProcessing"/> is asked for. Computes in F32.
 /// Not for use by several threads at once.
 /// </summary>
 public sealed class HookedTransformer : IDisposable
@@ -80,9 +86,29 @@ public sealed class HookedTransformer : IDisposable
         options ??= new ModelLoadOptions();
         var spec = ReadSpec(folder, options.Families, out var family);
         using var files = SafetensorsFolder.Open(folder);
-        var weights = new WeightLoader(files, family, spec).Load(device, options.KeepStoredType, options.IgnoreUnknownTensors);
-        return new HookedTransformer(spec, device, new ModelParameters(spec, weights));
+        var processing = options.Processing.For(spec, options.Note);
+        var weights = new WeightLoader(files, family, spec).Load(device, options.KeepStoredType && !processing.Any, options.IgnoreUnknownTensors);
+        return Processed(spec, weights, device, processing);
     }
+
+    /// <summary>A model with processed weights, beside this one; its parameters are copies in F32.</summary>
+    /// <param name="processing">What to do.</param>
+    /// <param name="note">Told what the model does not allow and is left out.</param>
+    public HookedTransformer Process(WeightProcessing processing, Action<string>? note = null)
+    {
+        var weights = new Dictionary<string, Tensor>(StringComparer.Ordinal);
+        foreach (var (name, t) in Parameters)
+        {
+            var copy = new Tensor(Device, t.Shape);
+            weights.Add(name, copy);
+            copy.CopyFrom<float>(HostWeights.Read(t));
+        }
+
+        return Processed(Spec, weights, Device, processing.For(Spec, note));
+    }
+
+    /// <summary>The weights under TransformerLens' names W_E, W_U, W_Q, ... with all layers stacked. The caller disposes of it.</summary>
+    public StackedWeights StackWeights() => new(this);
 
     /// <summary>Reads what a model is made of without its weights.</summary>
     /// <param name="folder">A Hugging Face folder.</param>
@@ -214,6 +240,20 @@ public sealed class HookedTransformer : IDisposable
     /// <summary>Logits [batch, 1, d_vocab] of the last position alone: the others need no unembedding.</summary>
     internal Tensor LastLogits(TensorScope scope, Tensor tokens, ForwardOptions options) =>
         Run(scope, tokens, options, null, false, lastPositionOnly: true).Output!;
+
+    private static HookedTransformer Processed(ModelSpec spec, Dictionary<string, Tensor> weights, Device device, WeightProcessing processing)
+    {
+        try
+        {
+            if (processing.Any) spec = WeightProcessor.Apply(spec, weights, device, processing);
+            return new HookedTransformer(spec, device, new ModelParameters(spec, weights));
+        }
+        catch
+        {
+            foreach (var t in weights.Values) t.Dispose();
+            throw;
+        }
+    }
 
     private static ModelSpec ReadSpec(string folder, ModelFamilies families, out ModelFamily family)
     {
