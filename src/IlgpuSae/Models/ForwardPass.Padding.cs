@@ -21,7 +21,7 @@ internal sealed partial class ForwardPass
         var skipped = Skipped(b, x.Shape[1]);
         using var row = x.Slice(b, 1);
         var dims = x.Shape.Dims.ToArray();
-        using var flat = row.Reshape(Shape.Create(dims[1..]));
+        using var flat = row.Reshape(Shape.Create(dims.AsSpan(1)));
         using var part = flat.Slice(skipped, dims[1] - skipped);
         dims[0] = 1;
         dims[1] -= skipped;

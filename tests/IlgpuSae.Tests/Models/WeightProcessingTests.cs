@@ -39,10 +39,23 @@ public sealed class WeightProcessingTests
             var last = parts[^1].TrimStart('_');
             var all = last switch
             {
-                "W_E" => stacked.WE, "W_pos" => stacked.WPos, "W_U" => stacked.WU, "b_U" => stacked.BU,
-                "W_Q" => stacked.WQ, "W_K" => stacked.WK, "W_V" => stacked.WV, "W_O" => stacked.WO,
-                "b_Q" => stacked.BQ, "b_K" => stacked.BK, "b_V" => stacked.BV, "b_O" => stacked.BO,
-                "W_in" => stacked.WIn, "W_gate" => stacked.WGate, "W_out" => stacked.WOut, "b_in" => stacked.BIn, _ => stacked.BOut,
+                "W_E" => stacked.WE,
+                "W_pos" => stacked.WPos,
+                "W_U" => stacked.WU,
+                "b_U" => stacked.BU,
+                "W_Q" => stacked.WQ,
+                "W_K" => stacked.WK,
+                "W_V" => stacked.WV,
+                "W_O" => stacked.WO,
+                "b_Q" => stacked.BQ,
+                "b_K" => stacked.BK,
+                "b_V" => stacked.BV,
+                "b_O" => stacked.BO,
+                "W_in" => stacked.WIn,
+                "W_gate" => stacked.WGate,
+                "W_out" => stacked.WOut,
+                "b_in" => stacked.BIn,
+                _ => stacked.BOut,
             };
             var values = all.ToArray<float>();
             if (parts[0] == "blocks")
