@@ -42,7 +42,7 @@ public sealed record JumpReLUTrainingConfig : TrainingSaeConfig
     public double JumpreluBandwidth { get; init; } = 0.05;
 
     /// <summary>What the sparsity loss counts.</summary>
-    [Description("step: active features; tanh: a saturating sum; quadratic: squared relative distance of the active features from target_l0")]
+    [Description("what the sparsity loss counts: active features (step), their saturating sum (tanh), or the squared relative distance from target_l0 (quadratic)")]
     public JumpReLUSparsityLoss JumpreluSparsityLossMode { get; init; }
 
     /// <summary>Weight of the sparsity loss.</summary>
@@ -58,7 +58,7 @@ public sealed record JumpReLUTrainingConfig : TrainingSaeConfig
     public double? PreActLossCoefficient { get; init; }
 
     /// <summary>c of tanh(c f n).</summary>
-    [Description("c of tanh(c f n); above its inverse activations cost about the same")]
+    [Description("scale c of tanh(c f n); above its inverse activations cost about the same")]
     public double JumpreluTanhScale { get; init; } = 4.0;
 
     /// <summary>Active features a row that <c>quadratic</c> aims at.</summary>

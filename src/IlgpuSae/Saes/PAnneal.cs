@@ -29,15 +29,15 @@ public sealed record PAnnealTrainingConfig : TrainingSaeConfig
     public int L1WarmUpSteps { get; init; }
 
     /// <summary>The penalty.</summary>
-    [Description("lp_power: sum of u^p; lp: the p-norm")]
+    [Description("the sum of u^p (lp_power) or its p-th root (lp)")]
     public PAnnealSparsity SparsityFunction { get; init; }
 
     /// <summary>p until annealing begins.</summary>
-    [Description("p of the penalty until annealing begins")]
+    [Description("the penalty's p until annealing begins")]
     public double PStart { get; init; } = 1.0;
 
     /// <summary>p after the last change.</summary>
-    [Description("p of the penalty in the end")]
+    [Description("the penalty's p in the end")]
     public double PEnd { get; init; } = 0.2;
 
     /// <summary>Step of the first change; null: a third of the run.</summary>

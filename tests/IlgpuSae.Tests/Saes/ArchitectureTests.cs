@@ -3,7 +3,6 @@ using IlgpuSae.Kernels;
 using IlgpuSae.Saes;
 using IlgpuSae.Saes.Formats;
 using IlgpuSae.Tensors;
-using IlgpuSae.Testing;
 using Xunit;
 
 namespace IlgpuSae.Tests.Saes;
@@ -56,7 +55,12 @@ public sealed class ArchitectureTests : IDisposable
     {
         var config = new JumpReLUTrainingConfig
         {
-            DIn = 3, DSae = 5, JumpreluBandwidth = 1, L0Coefficient = 0.5, PreActLossCoefficient = 0.1, TrainLogThreshold = logarithm,
+            DIn = 3,
+            DSae = 5,
+            JumpreluBandwidth = 1,
+            L0Coefficient = 0.5,
+            PreActLossCoefficient = 0.1,
+            TrainLogThreshold = logarithm,
         };
         double[] features = [1.24939, 0, 0, 0, 0, 1.08061, 2.11123, 1.50628, 0, 0];
         var theta = FormulaSae.Fill(5, j => 0.2 + (0.15 * j));
@@ -84,7 +88,12 @@ public sealed class ArchitectureTests : IDisposable
         // One and three features are active: ((1 / 4 - 1)^2 + (3 / 4 - 1)^2) / 2.
         var config = new JumpReLUTrainingConfig
         {
-            DIn = 3, DSae = 5, JumpreluBandwidth = 1, L0Coefficient = 2, JumpreluSparsityLossMode = JumpReLUSparsityLoss.Quadratic, TargetL0 = 4,
+            DIn = 3,
+            DSae = 5,
+            JumpreluBandwidth = 1,
+            L0Coefficient = 2,
+            JumpreluSparsityLossMode = JumpReLUSparsityLoss.Quadratic,
+            TargetL0 = 4,
         };
         var theta = FormulaSae.Fill(5, j => 0.2 + (0.15 * j));
         using var sae = Jumprelu(config, theta);
@@ -139,7 +148,11 @@ public sealed class ArchitectureTests : IDisposable
     {
         using var sae = FormulaSae.Create(new BatchTopKTrainingConfig
         {
-            DIn = 3, DSae = 5, K = 1.5, RescaleActsByDecoderNorm = rescale, NormalizeActivations = NormalizeActivations.ExpectedAverageOnlyIn,
+            DIn = 3,
+            DSae = 5,
+            K = 1.5,
+            RescaleActsByDecoderNorm = rescale,
+            NormalizeActivations = NormalizeActivations.ExpectedAverageOnlyIn,
         }, _device);
         using var scope = new TensorScope(_device);
         var x = FormulaSae.Input(scope);
@@ -249,7 +262,14 @@ public sealed class ArchitectureTests : IDisposable
     {
         var config = new PAnnealTrainingConfig
         {
-            DIn = 3, DSae = 5, L1Coefficient = 0.5, SparsityFunction = function, AnnealStart = 2, AnnealEnd = 10, NSparsityUpdates = 5, SparsityQueueLength = 2,
+            DIn = 3,
+            DSae = 5,
+            L1Coefficient = 0.5,
+            SparsityFunction = function,
+            AnnealStart = 2,
+            AnnealEnd = 10,
+            NSparsityUpdates = 5,
+            SparsityQueueLength = 2,
         };
         using var sae = FormulaSae.Create(config, _device);
         var losses = new List<double>();
