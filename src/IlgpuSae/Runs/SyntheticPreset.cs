@@ -56,7 +56,7 @@ public static class SyntheticPreset
         {
             case TopKTrainingConfig or AbsTopKTrainingConfig or BatchTopKTrainingConfig:
                 settings["k"] = (int)Math.Ceiling(run.Synthetic.MeanActive) + 1;
-                AddWidths(run.Sae, settings, run.Synthetic.NTrue / 4, run.Synthetic.NTrue);
+                AddWidths(run.Sae, settings);
                 break;
             case JumpReLUTrainingConfig:
                 settings["l0_coefficient"] = 0.03;
@@ -89,15 +89,15 @@ public static class SyntheticPreset
         };
         if (ConfigJson.ToJson(run.Sae).ContainsKey("k"))
             settings["k"] = Math.Max(1, (int)Math.Round(SynthSaeBench.Frequencies(world).Take(latents).Sum()));
-        AddWidths(run.Sae, settings, latents / 16, latents / 4);
+        AddWidths(run.Sae, settings);
         return settings;
     }
 
-    /// <summary>Levels for a Matryoshka SAE; what is not below the next is left out.</summary>
-    private static void AddWidths(TrainingSaeConfig sae, JsonObject settings, int first, int second)
+    /// <summary>Levels of a Matryoshka SAE: an eighth, half and all of its features.</summary>
+    private static void AddWidths(TrainingSaeConfig sae, JsonObject settings)
     {
         if (sae is not MatryoshkaBatchTopKTrainingConfig) return;
-        var widths = new List<int> { first, second, (int)settings["d_sae"]! };
-        settings["matryoshka_widths"] = new JsonArray([.. widths.Distinct().Where(w => w > 0).Order().Select(w => (JsonNode)w)]);
+        var all = sae.DSae > 0 ? sae.DSae : (int)settings["d_sae"]!;
+        settings["matryoshka_widths"] = new JsonArray([.. new[] { all / 8, all / 2, all }.Distinct().Where(w => w > 0).Select(w => (JsonNode)w)]);
     }
 }
