@@ -16,7 +16,7 @@ namespace IlgpuSae.Cli;
 /// <param name="rename">The field's name for users; the record's own stays an alias.</param>
 internal sealed class OptionTable(Func<string, string>? rename = null)
 {
-    private readonly Dictionary<string, (Option<string?> Option, string Field, Type Type)> _byName = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, OptionEntry> _byName = new(StringComparer.Ordinal);
     private readonly List<OptionGroup> _groups = [];
 
     /// <summary>The options under the headings of their records.</summary>
@@ -36,10 +36,16 @@ internal sealed class OptionTable(Func<string, string>? rename = null)
             if (property.GetCustomAttribute<BrowsableAttribute>() is { Browsable: false } || where?.Invoke(property) == false) continue;
             var field = property.GetCustomAttribute<JsonPropertyNameAttribute>()?.Name ?? JsonNamingPolicy.SnakeCaseLower.ConvertName(property.Name);
             var name = Kebab(rename?.Invoke(field) ?? field);
-            if (_byName.ContainsKey(name)) continue;
+            if (_byName.TryGetValue(name, out var there))
+            {
+                // A count that another architecture lets be fractional (k) is read as a number; its own record refuses fractions.
+                if (there.Type == typeof(int) && property.PropertyType == typeof(double)) _byName[name] = there with { Type = typeof(double) };
+                continue;
+            }
+
             var option = Make(name, property, defaults);
             if (name != Kebab(field)) option.Aliases.Add(Kebab(field));
-            _byName.Add(name, (option, field, property.PropertyType));
+            _byName.Add(name, new OptionEntry(option, field, property.PropertyType));
             options.Add(option);
         }
 
@@ -61,7 +67,7 @@ internal sealed class OptionTable(Func<string, string>? rename = null)
 
     private static string Kebab(string field) => "--" + field.Replace('_', '-');
 
-    private static Option<string?> Make(string name, PropertyInfo property, object? defaults)
+    private Option<string?> Make(string name, PropertyInfo property, object? defaults)
     {
         var type = Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType;
         var option = new Option<string?>(name)
@@ -72,7 +78,7 @@ internal sealed class OptionTable(Func<string, string>? rename = null)
         };
         var follows = option.Description.Contains("not given", StringComparison.Ordinal);
         if (!follows && defaults is not null && Show(property.GetValue(defaults)) is { Length: > 0 } shown) option.Description += $" [{shown}]";
-        option.Validators.Add(r => Check(r, name, property.PropertyType));
+        option.Validators.Add(r => Check(r, name, _byName[name].Type));
         return option;
     }
 
@@ -139,4 +145,7 @@ internal sealed class OptionTable(Func<string, string>? rename = null)
         IFormattable f => f.ToString(null, CultureInfo.InvariantCulture),
         _ => value.ToString(),
     };
+
+    /// <summary>An option, the field it sets, and the kind of its value.</summary>
+    private sealed record OptionEntry(Option<string?> Option, string Field, Type Type);
 }

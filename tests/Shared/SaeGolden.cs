@@ -38,7 +38,9 @@ internal static class SaeGolden
         }
 
         var hooks = new SaeHooks();
-        foreach (var point in SaeHooks.Points)
+        // SAELens 6.18's JumpReLU in training does not pass these two; it does so later, and here.
+        string[] passedBy = Path.GetFileName(golden.Folder) == "train_jumprelu" && expectedFile == "expected.safetensors" ? [SaeHooks.ActsPre, SaeHooks.ActsPost] : [];
+        foreach (var point in SaeHooks.Points.Except(passedBy))
         {
             hooks.On(point, value =>
             {

@@ -29,7 +29,14 @@ internal sealed class TrainVerb : Verb
         _table.Add("Training", typeof(TrainerConfig));
         var records = SaeRegistry.Default.TrainingNames.Select(n => (Name: n, Type: SaeRegistry.Default.ConfigType(n, training: true))).ToList();
         _table.Add("SAE", records[0].Type, p => p.DeclaringType != records[0].Type);
-        foreach (var (name, type) in records) _table.Add($"SAE: {name}", type);
+        // Options that the same architectures have stand together.
+        var own = records.SelectMany(r => r.Type.GetProperties().Select(p => p.Name), (r, p) => (Architecture: r, Property: p)).ToLookup(o => o.Property, o => o.Architecture);
+        foreach (var shared in own.GroupBy(o => string.Join(", ", o.Select(a => a.Name))))
+        {
+            foreach (var (_, type) in records.Where(r => shared.First().Contains(r)))
+                _table.Add($"SAE: {shared.Key}", type, p => shared.Any(o => o.Key == p.Name));
+        }
+
         _table.Add("Synthetic source", typeof(SyntheticConfig), p => p.GetCustomAttribute<CategoryAttribute>() is null);
         _table.Add("Synthetic source: SynthSAEBench", typeof(SyntheticConfig));
     }

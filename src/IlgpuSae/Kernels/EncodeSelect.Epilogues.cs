@@ -49,6 +49,41 @@ public static partial class EncodeSelect
         }
     }
 
+    /// <summary>Stores what lies above its feature's limit.</summary>
+    private readonly unsafe struct AboveEpilogue(EntryChunks chunks, EntryList* lists, float* limits, float* scale) : ITileEpilogue
+    {
+        private readonly EntryChunks _chunks = chunks;
+        private readonly EntryList* _lists = lists;
+        private readonly float* _limits = limits;
+        private readonly float* _scale = scale;
+
+        public void BeginRows(int row, int rows)
+        {
+            for (var r = row; r < row + rows; r++) _lists[r].Clear();
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public void Tile(int row, int rows, int column, int columns, float* sums, int stride)
+        {
+            for (var j = 0; j < columns; j += 16)
+            {
+                var limit = Vector512.Load(_limits + column + j);
+                var p = sums + j;
+                for (var r = 0; r < rows; r++, p += stride)
+                {
+                    if (_scale != null) (Vector512.Load(p) * Vector512.Load(_scale + column + j)).Store(p);
+                    var bits = Passing(p, limit, columns - j);
+                    if (bits != 0) _lists[row + r].Add(_chunks, column + j, p, bits);
+                }
+            }
+        }
+
+        public void EndRows(int row, int rows)
+        {
+            // The lists are copied when all their lengths are known.
+        }
+    }
+
     /// <summary>
     /// Keeps candidates above a row's running threshold; when their buffer is full they are reduced to the k largest, and
     /// the smallest of those is the new threshold. Columns come in ascending order, so what equals it loses the tie.
@@ -122,6 +157,64 @@ public static partial class EncodeSelect
             }
 
             Counts[row] = count;
+        }
+    }
+
+    /// <summary>The same by magnitude: the sign travels in the key's lowest bit.</summary>
+    private readonly unsafe struct AbsTopKEpilogue(TopKEpilogue by) : ITileEpilogue
+    {
+        private readonly TopKEpilogue _by = by;
+
+        public void BeginRows(int row, int rows) => _by.BeginRows(row, rows);
+
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public void Tile(int row, int rows, int column, int columns, float* sums, int stride)
+        {
+            for (var r = 0; r < rows; r++, sums += stride)
+            {
+                for (var j = 0; j < columns; j += 16)
+                {
+                    if (_by.Scale != null)
+                    {
+                        if (columns - j >= 16) (Vector512.Load(sums + j) * Vector512.Load(_by.Scale + column + j)).Store(sums + j);
+                        else for (var i = j; i < columns; i++) sums[i] *= _by.Scale[column + i];
+                    }
+
+                    var below = (uint)Vector512.LessThanOrEqual(
+                        Vector512.Abs(Vector512.Load(sums + j)), Vector512.Create(_by.Thresholds[row + r])).ExtractMostSignificantBits();
+                    var bits = ~below & (columns - j >= 16 ? 0xFFFFu : (1u << (columns - j)) - 1);
+                    if (bits != 0) Insert(row + r, column + j, sums + j, bits);
+                }
+            }
+        }
+
+        public void EndRows(int row, int rows)
+        {
+            for (var r = row; r < row + rows; r++)
+            {
+                var keys = _by.Keys + ((long)r * _by.Capacity);
+                if (_by.Counts[r] > _by.K) TopKKey.Select(keys, _by.Counts[r], _by.K);
+                _by.Counts[r] = TopKKey.WriteSigned(keys, Math.Min(_by.Counts[r], _by.K), _by.Indices + ((long)r * _by.K), _by.Values + ((long)r * _by.K));
+            }
+        }
+
+        private void Insert(int row, int column, float* values, uint bits)
+        {
+            var keys = _by.Keys + ((long)row * _by.Capacity);
+            var count = _by.Counts[row];
+            for (; bits != 0; bits &= bits - 1)
+            {
+                if (count == _by.Capacity)
+                {
+                    _by.Thresholds[row] = TopKKey.Value(TopKKey.Select(keys, count, _by.K));
+                    count = _by.K;
+                }
+
+                var i = BitOperations.TrailingZeroCount(bits);
+                keys[count++] = TopKKey.OfMagnitude(values[i], column + i);
+            }
+
+            _by.Counts[row] = count;
         }
     }
 }

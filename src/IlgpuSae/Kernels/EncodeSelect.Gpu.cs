@@ -12,31 +12,40 @@ public static partial class EncodeSelect
     /// <summary>Pre-activations held at a time on CUDA: about the second-level cache of an H100 or H200 (50 MB).</summary>
     private const long BlockBytes = 48 << 20;
 
-    private static SparseFeatures Gpu(TensorScope scope, Tensor x, Tensor wEnc, Tensor bEnc, int k, Tensor? scale)
+    private static SparseFeatures Gpu(TensorScope scope, Tensor x, Tensor wEnc, Tensor? bEnc, Selection selection)
     {
         var device = (GpuDevice)scope.Device;
-        return k == 0 ? GpuRelu(scope, device, x, wEnc, bEnc) : GpuTopK(scope, device, x, wEnc, bEnc, k, scale);
+        return selection.Keep switch
+        {
+            Keep.Positive or Keep.Above => GpuAbove(scope, device, x, wEnc, bEnc, selection),
+            Keep.Largest => GpuTopK(scope, device, x, wEnc, bEnc, selection, Ranking.Positive),
+            _ => GpuTopK(scope, device, x, wEnc, bEnc, selection, Ranking.Magnitude),
+        };
     }
 
     /// <summary>Rows of a block: whole tiles of the product; a few on ILGPU's CPU accelerator.</summary>
     private static int BlockRows(GpuDevice device, int columns) =>
         device.IsCuda ? (int)Math.Max(128, Math.Min(1 << 20, BlockBytes / (4L * Math.Max(1, columns))) & ~127L) : 4;
 
-    private static Tensor PreActivations(TensorScope scope, Tensor x, int row, int rows, Tensor wEnc, Tensor bEnc)
+    private static Tensor PreActivations(TensorScope scope, Tensor x, int row, int rows, Tensor wEnc, Tensor? bEnc, Tensor? scale)
     {
         using var block = x.Slice(row, rows);
-        return Gemm.Multiply(scope, block, wEnc, bEnc, transposeB: true);
+        var pre = Gemm.Multiply(scope, block, wEnc, bEnc, transposeB: true);
+        if (scale is null) return pre;
+        var scaled = MultiplyRow.Forward(scope, pre, scale);
+        scope.Release(pre);
+        return scaled;
     }
 
-    /// <summary>The number of positive entries is known only block by block: blocks are selected, then joined.</summary>
-    private static SparseFeatures GpuRelu(TensorScope scope, GpuDevice device, Tensor x, Tensor wEnc, Tensor bEnc)
+    /// <summary>The number of entries above the limits is known only block by block: blocks are selected, then joined.</summary>
+    private static SparseFeatures GpuAbove(TensorScope scope, GpuDevice device, Tensor x, Tensor wEnc, Tensor? bEnc, Selection selection)
     {
         int n = x.Shape[0], step = BlockRows(device, wEnc.Shape[0]);
         var blocks = new List<SparseFeatures>();
         for (var row = 0; row == 0 || row < n; row += step)
         {
-            var pre = PreActivations(scope, x, row, Math.Min(step, n - row), wEnc, bEnc);
-            blocks.Add(SparseFromDense.Positive(scope, pre));
+            var pre = PreActivations(scope, x, row, Math.Min(step, n - row), wEnc, bEnc, selection.Scale);
+            blocks.Add(selection.Limits is null ? SparseFromDense.Positive(scope, pre) : SelectAbove.Of(scope, pre, selection.Limits));
             scope.Release(pre);
         }
 
@@ -63,22 +72,16 @@ public static partial class EncodeSelect
     /// Every row has room for k entries, so that no block waits for the host; rows with fewer are moved together at the
     /// end.
     /// </summary>
-    private static SparseFeatures GpuTopK(TensorScope scope, GpuDevice device, Tensor x, Tensor wEnc, Tensor bEnc, int k, Tensor? scale)
+    private static SparseFeatures GpuTopK(
+        TensorScope scope, GpuDevice device, Tensor x, Tensor wEnc, Tensor? bEnc, Selection selection, Ranking ranking)
     {
-        int n = x.Shape[0], m = wEnc.Shape[0], step = BlockRows(device, m), full = checked(n * k);
+        int n = x.Shape[0], m = wEnc.Shape[0], k = (int)selection.Count, step = BlockRows(device, m), full = checked(n * k);
         var counts = scope.Zeros([n + 1], DType.I32);
         Tensor indices = scope.New([full], DType.I32), values = scope.New([full]);
         for (var row = 0; row < n; row += step)
         {
-            var pre = PreActivations(scope, x, row, Math.Min(step, n - row), wEnc, bEnc);
-            if (scale is not null)
-            {
-                var scaled = MultiplyRow.Forward(scope, pre, scale);
-                scope.Release(pre);
-                pre = scaled;
-            }
-
-            TopKSelect.GpuInto(scope, device, pre, k, row, counts, indices, values);
+            var pre = PreActivations(scope, x, row, Math.Min(step, n - row), wEnc, bEnc, selection.Scale);
+            TopKSelect.GpuInto(scope, device, pre, k, ranking, row, counts, indices, values);
             scope.Release(pre);
         }
 

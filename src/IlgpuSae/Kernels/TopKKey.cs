@@ -21,6 +21,11 @@ internal static unsafe class TopKKey
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static ulong Of(float value, int index) => ((ulong)OfValue(value) << 32) | ~(uint)index;
 
+    /// <summary>The key of a pair that is ranked by its value's magnitude; the lowest bit keeps the sign.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static ulong OfMagnitude(float value, int index) =>
+        ((ulong)OfValue(MathF.Abs(value)) << 32) | ~(((uint)index << 1) | (value < 0 ? 1u : 0));
+
     /// <summary>The value of a pair's key.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static float Value(ulong key)
@@ -62,6 +67,29 @@ internal static unsafe class TopKKey
         }
 
         return keys[want];
+    }
+
+    /// <summary>Writes n pairs of <see cref="OfMagnitude"/> in ascending order of their indices, leaving out zeros.</summary>
+    /// <param name="keys">n keys; destroyed.</param>
+    /// <param name="n">Their number.</param>
+    /// <param name="indices">Room for n indices.</param>
+    /// <param name="values">Room for n values.</param>
+    /// <returns>How many were written.</returns>
+    internal static int WriteSigned(ulong* keys, int n, int* indices, float* values)
+    {
+        // Ascending keys of (index, sign, magnitude).
+        for (var i = 0; i < n; i++) keys[i] = ((ulong)~(uint)keys[i] << 32) | (keys[i] >> 32);
+        new Span<ulong>(keys, n).Sort();
+        var count = 0;
+        for (var i = 0; i < n; i++)
+        {
+            var value = Value(keys[i] << 32);
+            if (value == 0) continue;
+            indices[count] = (int)(keys[i] >> 33);
+            values[count++] = ((keys[i] >> 32) & 1) != 0 ? -value : value;
+        }
+
+        return count;
     }
 
     /// <summary>Writes n pairs in ascending order of their indices, leaving out those whose value is not positive if asked.</summary>

@@ -5,7 +5,7 @@ namespace IlgpuSae.Kernels;
 
 public static partial class TopKSelect
 {
-    private static SparseFeatures Gpu(TensorScope scope, GpuDevice device, Tensor dense, int k, bool relu)
+    private static SparseFeatures Gpu(TensorScope scope, GpuDevice device, Tensor dense, int k, Ranking ranking)
     {
         int n = dense.Shape[0], m = dense.Shape[1];
         var offsets = scope.Zeros([n + 1], DType.I32);
@@ -14,7 +14,7 @@ public static partial class TopKSelect
         if (n > 0)
         {
             device.Launch(LimitKernel, (grid, device.GroupSize),
-                dense.View<float>(), offsets.View<int>(), limits.View<int>(), n, m, k, relu ? 1 : 0);
+                dense.View<float>(), offsets.View<int>(), limits.View<int>(), n, m, k, (int)ranking);
         }
 
         var total = SparseFromDense.ScanTotal(device, offsets);
@@ -23,7 +23,7 @@ public static partial class TopKSelect
         if (total > 0)
         {
             device.Launch(FillKernel, (grid, device.GroupSize),
-                dense.View<float>(), offsets.View<int>(), limits.View<int>(), indices.View<int>(), values.View<float>(), n, m, relu ? 1 : 0);
+                dense.View<float>(), offsets.View<int>(), limits.View<int>(), indices.View<int>(), values.View<float>(), n, m, (int)ranking);
         }
 
         scope.Release(limits);
@@ -31,18 +31,19 @@ public static partial class TopKSelect
     }
 
     /// <summary>
-    /// The positive ones of the k largest elements of each row, written to room for k entries a row.
+    /// The k largest elements of each row, without those that are not positive (of magnitudes: without zeros), written to room for k entries a row.
     /// </summary>
     /// <param name="scope">Lends scratch memory.</param>
     /// <param name="device">The tensors' device.</param>
     /// <param name="dense">F32 [rows, m]: rows first .. first+rows-1 of the whole.</param>
     /// <param name="k">1..m.</param>
+    /// <param name="ranking">By value and positive, or by magnitude.</param>
     /// <param name="first">The first row's number in the whole.</param>
     /// <param name="counts">I32 [n + 1]: the number of row r goes to r + 1.</param>
     /// <param name="indices">I32 [n k].</param>
     /// <param name="values">F32 [n k].</param>
     internal static void GpuInto(
-        TensorScope scope, GpuDevice device, Tensor dense, int k, int first, Tensor counts, Tensor indices, Tensor values)
+        TensorScope scope, GpuDevice device, Tensor dense, int k, Ranking ranking, int first, Tensor counts, Tensor indices, Tensor values)
     {
         int n = dense.Shape[0], m = dense.Shape[1];
         var grid = device.IsCuda ? n : Math.Min(n, 2);
@@ -50,9 +51,9 @@ public static partial class TopKSelect
         var rooms = scope.New([n], DType.I32);
         device.Launch(RoomKernel, (device.GridFor(n), device.GroupSize), rooms.View<int>(), first, k);
         device.Launch(LimitKernel, (grid, device.GroupSize),
-            dense.View<float>(), counts.View<int>().SubView(first, n + 1), limits.View<int>(), n, m, k, 1);
+            dense.View<float>(), counts.View<int>().SubView(first, n + 1), limits.View<int>(), n, m, k, (int)ranking);
         device.Launch(FillKernel, (grid, device.GroupSize),
-            dense.View<float>(), rooms.View<int>(), limits.View<int>(), indices.View<int>(), values.View<float>(), n, m, 1);
+            dense.View<float>(), rooms.View<int>(), limits.View<int>(), indices.View<int>(), values.View<float>(), n, m, (int)ranking);
         scope.Release(rooms);
         scope.Release(limits);
     }
@@ -65,9 +66,12 @@ public static partial class TopKSelect
             rooms[i] = (first + (int)i) * k;
     }
 
-    /// <summary>Order-preserving key of a value; with relu everything that is not positive has key 0.</summary>
+    /// <summary>
+    /// Order-preserving key of a value, or of its magnitude (relu 2); with relu everything that is not positive has key 0.
+    /// </summary>
     private static uint Key(float value, int relu)
     {
+        if (relu == 2) value = MathF.Abs(value);
         if (relu != 0 && value <= 0f) return 0u;
         var bits = Interop.FloatAsInt(value + 0f);
         return (bits & 0x7FFFFFFFu) > 0x7F800000u ? 0xFFFFFFFFu : bits ^ ((bits & 0x80000000u) != 0u ? 0xFFFFFFFFu : 0x80000000u);

@@ -21,11 +21,23 @@ public static partial class TopKSelect
     /// <returns>Sparse features [n, m]; differentiable in <paramref name="dense"/>.</returns>
     /// <exception cref="ShapeException"><paramref name="dense"/> is not a matrix.</exception>
     /// <exception cref="InvalidInputException"><paramref name="k"/> is not between 1 and m.</exception>
-    public static SparseFeatures Rows(TensorScope scope, Tensor dense, int k, bool relu)
+    public static SparseFeatures Rows(TensorScope scope, Tensor dense, int k, bool relu) =>
+        Rows(scope, dense, k, relu ? Ranking.Positive : Ranking.Value);
+
+    /// <summary>Keeps the k elements of largest magnitude of each row, with their signs; zeros are not stored.</summary>
+    /// <param name="scope">Owns the result.</param>
+    /// <param name="dense">F32 [n, m].</param>
+    /// <param name="k">How many, 1..m.</param>
+    /// <returns>Sparse features [n, m]; differentiable in <paramref name="dense"/>.</returns>
+    /// <exception cref="ShapeException"><paramref name="dense"/> is not a matrix.</exception>
+    /// <exception cref="InvalidInputException"><paramref name="k"/> is not between 1 and m.</exception>
+    public static SparseFeatures RowsByMagnitude(TensorScope scope, Tensor dense, int k) => Rows(scope, dense, k, Ranking.Magnitude);
+
+    private static SparseFeatures Rows(TensorScope scope, Tensor dense, int k, Ranking ranking)
     {
         if (dense.Shape.Rank != 2) throw new ShapeException($"top-k: {dense.Shape} is not a matrix [n, m]");
         CheckK(k, dense.Shape[1]);
-        var f = scope.Device is CpuDevice cpu ? Cpu(scope, cpu, dense, k, relu) : Gpu(scope, (GpuDevice)scope.Device, dense, k, relu);
+        var f = scope.Device is CpuDevice cpu ? Cpu(scope, cpu, dense, k, ranking) : Gpu(scope, (GpuDevice)scope.Device, dense, k, ranking);
         scope.Recorder?.Record(f.Values, [dense], dv => [SparseFromDense.Scatter(scope, f, dv)]);
         return f;
     }
@@ -37,16 +49,16 @@ public static partial class TopKSelect
     }
 
     /// <summary>The dense matrix with everything but the kept elements set to zero.</summary>
-    internal static double[] Reference(double[] dense, int rows, int columns, int k, bool relu)
+    internal static double[] Reference(double[] dense, int rows, int columns, int k, Ranking ranking)
     {
         var y = new double[dense.Length];
         for (var r = 0; r < rows; r++)
         {
             var at = r * columns;
             var order = Enumerable.Range(0, columns)
-                .OrderByDescending(c => double.IsNaN(dense[at + c]) ? double.PositiveInfinity : dense[at + c])
+                .OrderByDescending(c => double.IsNaN(dense[at + c]) ? double.PositiveInfinity : ranking == Ranking.Magnitude ? Math.Abs(dense[at + c]) : dense[at + c])
                 .ThenByDescending(c => double.IsNaN(dense[at + c])).ThenBy(c => c);
-            foreach (var c in order.Take(k)) y[at + c] = relu && dense[at + c] <= 0 ? 0 : dense[at + c];
+            foreach (var c in order.Take(k)) y[at + c] = ranking == Ranking.Positive && dense[at + c] <= 0 ? 0 : dense[at + c];
         }
 
         return y;
@@ -54,25 +66,27 @@ public static partial class TopKSelect
 
     internal static IEnumerable<KernelCase> Cases()
     {
-        foreach (var relu in new[] { false, true })
+        foreach (var ranking in Enum.GetValues<Ranking>())
         {
             foreach (var (n, m, k) in new[] { (0, 3, 1), (1, 1, 1), (5, 37, 4), (3, 20, 20), (4, 70, 30) })
             {
-                yield return new KernelCase($"{k} of [{n}, {m}], relu {relu}", [new([n, m], Differentiable: true)],
-                    (scope, t) => [DenseFeatures.Of(scope, Rows(scope, t[0], k, relu))],
-                    x => [Reference(x[0], n, m, k, relu)]);
+                yield return new KernelCase($"{k} of [{n}, {m}], by {ranking}", [new([n, m], Differentiable: true)],
+                    (scope, t) => [DenseFeatures.Of(scope, Rows(scope, t[0], k, ranking))],
+                    x => [Reference(x[0], n, m, k, ranking)]);
             }
 
-            yield return new KernelCase($"ties, relu {relu}", [new([6, 40], Fill.Index, Limit: 3)],
-                (scope, t) => [DenseFeatures.Of(scope, Rows(scope, t[0], 25, relu))],
-                x => [Reference(x[0], 6, 40, 25, relu)]);
-            yield return new KernelCase($"NaN and infinities, relu {relu}",
+            yield return new KernelCase($"ties, by {ranking}", [new([6, 40], Fill.Index, Limit: 3)],
+                (scope, t) => [DenseFeatures.Of(scope, Rows(scope, t[0], 25, ranking))],
+                x => [Reference(x[0], 6, 40, 25, ranking)]);
+            yield return new KernelCase($"NaN and infinities, by {ranking}",
                 [new([1, 6], Fill.Given, Values: [1, double.NegativeInfinity, double.NaN, -1, double.PositiveInfinity, 1])],
-                (scope, t) => [Rows(scope, t[0], 3, relu).Indices, Rows(scope, t[0], 3, relu).Values],
-                _ => [[0, 2, 4], [1, double.NaN, double.PositiveInfinity]]);
-            yield return new KernelCase($"more candidates than the buffer holds, relu {relu}", [new([3, 5000])],
-                (scope, t) => [DenseFeatures.Of(scope, Rows(scope, t[0], 200, relu))],
-                x => [Reference(x[0], 3, 5000, 200, relu)])
+                (scope, t) => [Rows(scope, t[0], 3, ranking).Indices, Rows(scope, t[0], 3, ranking).Values],
+                _ => ranking == Ranking.Magnitude
+                    ? [[1, 2, 4], [double.NegativeInfinity, double.NaN, double.PositiveInfinity]]
+                    : [[0, 2, 4], [1, double.NaN, double.PositiveInfinity]]);
+            yield return new KernelCase($"more candidates than the buffer holds, by {ranking}", [new([3, 5000])],
+                (scope, t) => [DenseFeatures.Of(scope, Rows(scope, t[0], 200, ranking))],
+                x => [Reference(x[0], 3, 5000, 200, ranking)])
             { OnIlgpuCpu = false };
         }
     }
@@ -80,7 +94,7 @@ public static partial class TopKSelect
     /// <summary>Candidates kept a row before they are reduced to k.</summary>
     internal static int Capacity(int k) => k <= 32 ? Math.Max(24, 4 * k) : Math.Max(128, checked(2 * k));
 
-    private static unsafe SparseFeatures Cpu(TensorScope scope, CpuDevice device, Tensor dense, int k, bool relu)
+    private static unsafe SparseFeatures Cpu(TensorScope scope, CpuDevice device, Tensor dense, int k, Ranking ranking)
     {
         int n = dense.Shape[0], m = dense.Shape[1];
         var capacity = Math.Min(m, Capacity(k));
@@ -94,8 +108,14 @@ public static partial class TopKSelect
         device.Pool.For(n, (r, thread) =>
         {
             var mine = keys + ((long)thread * capacity);
-            var found = SelectRow(x + ((long)r * m), m, k, relu, mine, capacity);
-            count[r] = TopKKey.Write(mine, found, relu, pi + ((long)r * k), pv + ((long)r * k));
+            var found = ranking == Ranking.Magnitude
+                ? SelectMagnitudes(x + ((long)r * m), m, k, mine, capacity)
+                : SelectRow(x + ((long)r * m), m, k, ranking == Ranking.Positive, mine, capacity);
+            int* toIndices = pi + ((long)r * k);
+            var toValues = pv + ((long)r * k);
+            count[r] = ranking == Ranking.Magnitude
+                ? TopKKey.WriteSigned(mine, found, toIndices, toValues)
+                : TopKKey.Write(mine, found, ranking == Ranking.Positive, toIndices, toValues);
         });
         scope.Release(scratch);
         return Compact(scope, device, m, k, counts, indices, values);
@@ -149,6 +169,29 @@ public static partial class TopKSelect
         return k;
     }
 
+    /// <summary>The same by magnitude, of what is not zero.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static unsafe int SelectMagnitudes(float* x, int m, int k, ulong* keys, int capacity)
+    {
+        var count = 0;
+        var threshold = 0f;
+        for (var c = 0; c < m; c++)
+        {
+            if (MathF.Abs(x[c]) <= threshold) continue;
+            if (count == capacity)
+            {
+                threshold = TopKKey.Value(TopKKey.Select(keys, count, k));
+                count = k;
+            }
+
+            keys[count++] = TopKKey.OfMagnitude(x[c], c);
+        }
+
+        if (count <= k) return count;
+        TopKKey.Select(keys, count, k);
+        return k;
+    }
+
     /// <summary>Compressed rows out of rows of room for k entries each, of which counts[r] are used.</summary>
     internal static unsafe SparseFeatures Compact(
         TensorScope scope, CpuDevice device, int columns, int k, Tensor counts, Tensor indices, Tensor values)
@@ -182,4 +225,17 @@ public static partial class TopKSelect
         scope.Release(values);
         return new SparseFeatures(columns, offsets, packedIndices, packedValues);
     }
+}
+
+/// <summary>By what <see cref="TopKSelect"/> ranks the elements of a row.</summary>
+internal enum Ranking
+{
+    /// <summary>By value; the k largest are stored as they are.</summary>
+    Value,
+
+    /// <summary>By value; of the k largest those that are positive are stored.</summary>
+    Positive,
+
+    /// <summary>By magnitude; of the k largest those that are not zero are stored, with their signs.</summary>
+    Magnitude,
 }

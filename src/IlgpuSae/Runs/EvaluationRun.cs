@@ -115,7 +115,7 @@ public sealed class EvaluationRun(Device device)
 
     private static JsonObject Only(Type type, JsonObject fields, SaeMetadata? metadata)
     {
-        var names = ConfigJson.ToJson(Activator.CreateInstance(type)!).Select(p => p.Key).ToHashSet(StringComparer.Ordinal);
+        var names = ConfigJson.Fields(type).ToHashSet(StringComparer.Ordinal);
         var own = new JsonObject();
         foreach (var name in FromMetadata)
             if (metadata?[name] is { } value && names.Contains(name)) own[name] = value;

@@ -54,10 +54,16 @@ public static class SyntheticPreset
         };
         switch (run.Sae)
         {
-            case TopKTrainingConfig:
+            case TopKTrainingConfig or AbsTopKTrainingConfig or BatchTopKTrainingConfig:
                 settings["k"] = (int)Math.Ceiling(run.Synthetic.MeanActive) + 1;
+                AddWidths(run.Sae, settings);
                 break;
-            case StandardTrainingConfig:
+            case JumpReLUTrainingConfig:
+                settings["l0_coefficient"] = 0.03;
+                settings["l0_warm_up_steps"] = 200;
+                settings["jumprelu_init_threshold"] = 0.1;
+                break;
+            case StandardTrainingConfig or GatedTrainingConfig or PAnnealTrainingConfig:
                 settings["l1_coefficient"] = 0.3;
                 settings["l1_warm_up_steps"] = 200;
                 break;
@@ -83,6 +89,15 @@ public static class SyntheticPreset
         };
         if (ConfigJson.ToJson(run.Sae).ContainsKey("k"))
             settings["k"] = Math.Max(1, (int)Math.Round(SynthSaeBench.Frequencies(world).Take(latents).Sum()));
+        AddWidths(run.Sae, settings);
         return settings;
+    }
+
+    /// <summary>Levels of a Matryoshka SAE: an eighth, half and all of its features.</summary>
+    private static void AddWidths(TrainingSaeConfig sae, JsonObject settings)
+    {
+        if (sae is not MatryoshkaBatchTopKTrainingConfig) return;
+        var all = sae.DSae > 0 ? sae.DSae : (int)settings["d_sae"]!;
+        settings["matryoshka_widths"] = new JsonArray([.. new[] { all / 8, all / 2, all }.Distinct().Where(w => w > 0).Select(w => (JsonNode)w)]);
     }
 }

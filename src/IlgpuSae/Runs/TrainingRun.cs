@@ -54,7 +54,7 @@ public sealed class TrainingRun(RunConfig config, Device device)
         using var trainer = new SaeTrainer(sae, source.Rows(settings), settings) { Progress = Progress };
         using var sink = MetricsPath is null ? null : new JsonLinesSink(MetricsPath);
         if (sink is not null) trainer.Sinks.Add(sink);
-        foreach (var note in source.Notes) Note?.Invoke(note);
+        foreach (var note in source.Notes.Concat(completed.Sae.Notes)) Note?.Invoke(note);
         Note?.Invoke(source.Describe(completed));
         var training = trainer.Train(cancellation);
         using var inference = sae.ToInference();

@@ -16,4 +16,11 @@ public sealed record InputFrame(Shape Shape, Tensor? Scale = null, Tensor? Shift
 /// <param name="Name">Its name in the file.</param>
 /// <param name="Shape">Its shape in the file.</param>
 /// <param name="Values">Row-major content.</param>
-public sealed record NamedValues(string Name, Shape Shape, float[] Values);
+public sealed record NamedValues(string Name, Shape Shape, float[] Values)
+{
+    /// <summary>
+    /// The same in double precision, of a tensor that files keep so whatever the SAE's <c>dtype</c> (BatchTopK's threshold);
+    /// null: <see cref="Values"/> is all there is.
+    /// </summary>
+    public double[]? Doubles { get; init; }
+}

@@ -117,6 +117,10 @@ public abstract partial record TrainingSaeConfig : SaeConfig
     [Description("norm every decoder row starts with; null keeps the raw draw")]
     public double? DecoderInitNorm { get; init; } = 0.1;
 
+    /// <summary>What the user ought to know about these settings, one line each; most have nothing to say.</summary>
+    [JsonIgnore]
+    public virtual IReadOnlyList<string> Notes => [];
+
     /// <summary>The settings of the SAE that training yields.</summary>
     public abstract SaeConfig ToInference();
 

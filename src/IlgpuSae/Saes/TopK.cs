@@ -102,7 +102,7 @@ public sealed class TopKSae(TopKConfig config, Device device) : Sae(config, devi
     /// <inheritdoc/>
     public override void FoldDecoderNorm()
     {
-        if (!Rescale) throw TopK.CannotFold(Config);
+        if (!Rescale) throw TopK.CannotFold(Config, ((TopKConfig)Config).K);
         base.FoldDecoderNorm();
     }
 
@@ -135,7 +135,7 @@ public sealed class TopKTrainingSae(TopKTrainingConfig config, Device device) : 
     /// <inheritdoc/>
     public override void FoldDecoderNorm()
     {
-        if (!Own.RescaleActsByDecoderNorm) throw TopK.CannotFold(Config);
+        if (!Own.RescaleActsByDecoderNorm) throw TopK.CannotFold(Config, Own.K);
         base.FoldDecoderNorm();
     }
 
@@ -163,7 +163,7 @@ public sealed class TopKTrainingSae(TopKTrainingConfig config, Device device) : 
     protected override IEnumerable<(string Name, Tensor Value)> Losses(TensorScope scope, TrainingContext context)
     {
         yield return ("auxiliary_reconstruction_loss",
-            TopK.AuxiliaryLoss(scope, this, context, Own.AuxLossCoefficient, Own.RescaleActsByDecoderNorm));
+            TopK.AuxiliaryLoss(scope, this, context, context.Step.Dead, context.Reconstruction, Own.AuxLossCoefficient, Own.RescaleActsByDecoderNorm));
     }
 }
 
@@ -180,9 +180,22 @@ internal static class TopK
     internal static SparseFeatures Unscaled(TensorScope scope, Sae sae, SparseFeatures features, bool rescale) =>
         rescale ? SparseScale.Columns(scope, features, Norms(scope, sae), divide: true) : features;
 
-    internal static Tensor AuxiliaryLoss(TensorScope scope, Sae sae, TrainingContext context, double coefficient, bool rescale)
+    /// <summary>
+    /// coefficient * min(N / (d_in div 2), 1) * mean over rows of ||a W_dec - (x - reconstruction)||^2 over N dead features.
+    /// </summary>
+    /// <param name="scope">Owns the result.</param>
+    /// <param name="sae">The SAE.</param>
+    /// <param name="context">The forward pass.</param>
+    /// <param name="dead">The dead features that may help, ascending.</param>
+    /// <param name="reconstruction">F32 [n, d_in]: what they help; a constant.</param>
+    /// <param name="coefficient">Weight.</param>
+    /// <param name="rescale">Whether they compete by pre-activation times decoder norm.</param>
+    /// <param name="magnitudes">Whether they compete by magnitude.</param>
+    /// <returns>F32 [].</returns>
+    internal static Tensor AuxiliaryLoss(
+        TensorScope scope, Sae sae, TrainingContext context, ReadOnlyMemory<int> dead, Tensor reconstruction, double coefficient, bool rescale,
+        bool magnitudes = false)
     {
-        var dead = context.Step.Dead;
         if (dead.Length == 0 || coefficient == 0) return scope.Zeros([]);
         var half = Math.Max(1, sae.Config.DIn / 2);
         var share = Math.Min((double)dead.Length / half, 1);
@@ -200,21 +213,22 @@ internal static class TopK
             pre = MultiplyRow.Forward(scope, pre, norms);
         }
 
-        var chosen = TopKSelect.Rows(scope, pre, Math.Min(half, dead.Length), relu: false);
+        var k = Math.Min(half, dead.Length);
+        var chosen = magnitudes ? TopKSelect.RowsByMagnitude(scope, pre, k) : TopKSelect.Rows(scope, pre, k, relu: false);
         if (norms is not null) chosen = SparseScale.Columns(scope, chosen, norms, divide: true);
         Tensor residual;
-        using (new NoGradient(scope)) residual = Sae.Residual(scope, context.Target, context.Reconstruction);
+        using (new NoGradient(scope)) residual = Sae.Residual(scope, context.Target, reconstruction);
         var error = SquaredError.MeanOfRowSums(scope, SparseDecode.Forward(scope, chosen, decoder), residual);
         return Scale.By(scope, error, (float)(coefficient * share));
     }
 
-    internal static InvalidInputException CannotFold(SaeConfig config) => new(
-        $"fold: architecture {config.Architecture} without rescale_acts_by_decoder_norm compares raw pre-activations, so scaling by decoder norms would change which {((config as TopKConfig)?.K ?? (config as TopKTrainingConfig)?.K)} features win");
+    internal static InvalidInputException CannotFold(SaeConfig config, double k) => new(
+        $"fold: architecture {config.Architecture} without rescale_acts_by_decoder_norm compares raw pre-activations, so scaling by decoder norms would change which {k} features win");
 
     /// <summary>
     /// Decoder norms as constants: through selection and decoding they cancel, so their gradient is zero.
     /// </summary>
-    private static Tensor Norms(TensorScope scope, Sae sae)
+    internal static Tensor Norms(TensorScope scope, Sae sae)
     {
         using (new NoGradient(scope)) return RowNorm.L2(scope, sae.WDec);
     }

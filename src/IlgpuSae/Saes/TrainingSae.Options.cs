@@ -32,9 +32,10 @@ public abstract partial class TrainingSae
     protected internal virtual float FreshValue(string parameter) => 0;
 
     /// <summary>Features of a batch, with noise on the pre-activations if the settings ask for it.</summary>
-    private SparseFeatures Encoded(TensorScope scope, Tensor rows, InputFrame frame, TrainingStep step)
+    private SparseFeatures Encoded(TensorScope scope, Tensor rows, TrainingStep step, out SparseFeatures? forLosses)
     {
-        if (Config.NoiseScale == 0) return EncodeRows(scope, rows, frame);
+        if (Config.NoiseScale == 0) return SelectInTraining(scope, rows, out forLosses);
+        forLosses = null;
         var pre = PreActivations(scope, rows);
         return SelectFrom(scope, Add.Sum(scope, pre, PreActivationNoise.Of(scope, Config, step, pre.Shape)), rows);
     }

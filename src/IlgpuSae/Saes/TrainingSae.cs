@@ -21,6 +21,9 @@ public sealed record TrainingStep(long Index, IReadOnlyDictionary<string, double
 {
     /// <summary>Seed of what is drawn within the step (noise).</summary>
     public ulong Seed { get; init; }
+
+    /// <summary>Steps of the whole run; 0: not known.</summary>
+    public long TotalSteps { get; init; }
 }
 
 /// <summary>What an architecture's losses are computed from.</summary>
@@ -31,16 +34,22 @@ public sealed record TrainingStep(long Index, IReadOnlyDictionary<string, double
 /// <param name="Frame">What decoding undoes.</param>
 /// <param name="Features">[n, d_sae].</param>
 /// <param name="Reconstruction">F32 [n, d_out].</param>
+/// <param name="Pre">
+/// [n, d_sae]: pre-activations that losses need besides the features, as <see cref="TrainingSae.SelectInTraining"/> gave them;
+/// null: none.
+/// </param>
 public sealed record TrainingContext(
-    TrainingStep Step, Tensor X, Tensor Target, Tensor Rows, InputFrame Frame, SparseFeatures Features, Tensor Reconstruction);
+    TrainingStep Step, Tensor X, Tensor Target, Tensor Rows, InputFrame Frame, SparseFeatures Features, Tensor Reconstruction,
+    SparseFeatures? Pre = null);
 
 /// <summary>Result of a training forward pass.</summary>
 /// <param name="Features">[n, d_sae].</param>
 /// <param name="Reconstruction">F32 [n, d_out].</param>
 /// <param name="Total">F32 []: the sum of the losses, to be differentiated.</param>
 /// <param name="Losses">Each loss by its logged name, coefficients included: F32 [].</param>
+/// <param name="Step">The step.</param>
 public sealed record TrainingPass(
-    SparseFeatures Features, Tensor Reconstruction, Tensor Total, IReadOnlyList<(string Name, Tensor Value)> Losses)
+    SparseFeatures Features, Tensor Reconstruction, Tensor Total, IReadOnlyList<(string Name, Tensor Value)> Losses, TrainingStep Step)
 {
     /// <summary>F32 []: mean over rows of the summed squared error, where mse_loss is something else; null: it is mse_loss.</summary>
     public Tensor? SquaredError { get; init; }
@@ -80,18 +89,18 @@ public abstract partial class TrainingSae : Sae
         if (target.Shape.Last != Config.OutputWidth)
             throw new ShapeException($"train: the target is {target.Shape} but the output is {Config.OutputWidth} wide; a transcoder is trained on pairs of input and target");
         var rows = Enter(scope, x, out var frame);
-        var f = Encoded(scope, rows, frame, step);
+        var f = Encoded(scope, rows, step, out var pre);
         var xhat = Decode(scope, f, frame);
         var mse = ReconstructionLoss(scope, xhat, target, out var squaredError);
         List<(string, Tensor)> losses = [("mse_loss", mse)];
         var total = mse;
-        foreach (var (name, value) in Losses(scope, new TrainingContext(step, x, target, rows, frame, f, xhat)))
+        foreach (var (name, value) in Losses(scope, new TrainingContext(step, x, target, rows, frame, f, xhat, pre)))
         {
             losses.Add((name, value));
             total = Add.Sum(scope, total, value);
         }
 
-        return new TrainingPass(f, xhat, total, losses) { SquaredError = squaredError };
+        return new TrainingPass(f, xhat, total, losses, step) { SquaredError = squaredError };
     }
 
     /// <summary>
@@ -125,4 +134,18 @@ public abstract partial class TrainingSae : Sae
     /// <param name="context">The forward pass.</param>
     /// <returns>Names as logged, values F32 [].</returns>
     protected abstract IEnumerable<(string Name, Tensor Value)> Losses(TensorScope scope, TrainingContext context);
+
+    /// <summary>
+    /// The encoder in a training step; without anything else, <see cref="Sae.Select"/>. An architecture whose losses look at more
+    /// pre-activations than fire selects those in the same pass.
+    /// </summary>
+    /// <param name="scope">Owns the result.</param>
+    /// <param name="rows">F32 [n, d_in], as in <see cref="Sae.Select"/>.</param>
+    /// <param name="pre">For the losses, <see cref="TrainingContext.Pre"/>.</param>
+    /// <returns>Features; entries that are 0 may be among them.</returns>
+    protected virtual SparseFeatures SelectInTraining(TensorScope scope, Tensor rows, out SparseFeatures? pre)
+    {
+        pre = null;
+        return Select(scope, rows);
+    }
 }

@@ -155,7 +155,7 @@ public sealed class SaeTrainer : IDisposable
         var scaled = ActivationScale is { } s ? Scale.By(scope, x, (float)s) : x;
         var goal = ReferenceEquals(target, x) ? scaled : TargetScale is { } t ? Scale.By(scope, target, (float)t) : target;
 
-        var step = new StepContext(this, scope, scaled, goal, new TrainingStep(Steps, coefficients, dead) { Seed = Config.Seed }, lr);
+        var step = new StepContext(this, scope, scaled, goal, new TrainingStep(Steps, coefficients, dead) { Seed = Config.Seed, TotalSteps = TotalSteps }, lr);
         foreach (var e in Extensions) e.BeforeForward(step);
         TrainingPass pass;
         using (var tape = new Tape(scope))
@@ -269,6 +269,8 @@ public sealed class SaeTrainer : IDisposable
         return true;
     }
 
+    private long TotalSteps => (Config.AllSamples + Config.TrainBatchSizeSamples - 1) / Config.TrainBatchSizeSamples;
+
     private static double ScaleTo(int width, double mean, string what, string name)
     {
         if (!(mean > 0 && double.IsFinite(mean)))
@@ -292,8 +294,7 @@ public sealed class SaeTrainer : IDisposable
         }
 
         var left = now * (Math.Max(0, Config.AllSamples - Samples) / (double)Samples);
-        var steps = (Config.AllSamples + Config.TrainBatchSizeSamples - 1) / Config.TrainBatchSizeSamples;
-        Progress(new TrainingProgress(metrics, steps, _rate, now, left));
+        Progress(new TrainingProgress(metrics, TotalSteps, _rate, now, left));
     }
 
     private TrainingFailedException NotFinite(Tensor x, Tensor target, TrainingPass pass)

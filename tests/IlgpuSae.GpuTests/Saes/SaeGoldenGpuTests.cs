@@ -10,6 +10,8 @@ namespace IlgpuSae.GpuTests.Saes;
 public sealed class SaeGoldenGpuTests
 {
     [Theory]
+    [InlineData("gated")]
+    [InlineData("jumprelu")]
     [InlineData("skip_transcoder")]
     [InlineData("standard_layer_norm")]
     [InlineData("topk_rescale_decnorm")]
@@ -22,6 +24,22 @@ public sealed class SaeGoldenGpuTests
     }
 
     [Theory]
+    [InlineData("train_batchtopk")]
+    [InlineData("train_matryoshka_batchtopk")]
+    public void A_training_form_computes_what_SAELens_computes(string name)
+    {
+        var golden = Golden.Open("sae", name);
+        using var device = Device.Open("ilgpu-cpu");
+        using var sae = SaeLensFolder.LoadForTraining(golden.PathOf("sae"), device);
+        SaeGolden.Check(golden, sae, "expected.safetensors");
+    }
+
+    [Theory]
+    [InlineData("batchtopk_dead")]
+    [InlineData("gated")]
+    [InlineData("jumprelu_step")]
+    [InlineData("jumprelu_tanh_preact")]
+    [InlineData("matryoshka_batchtopk")]
     [InlineData("standard_l1_warmup")]
     [InlineData("topk_dead")]
     public void Five_steps_are_those_SAELens_made(string name)

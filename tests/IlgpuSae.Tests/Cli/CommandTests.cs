@@ -183,7 +183,7 @@ public sealed class CommandTests : IDisposable
         }
 
         var train = Ilgpusae.Succeed("train", "--help");
-        foreach (var part in new[] { "--l1-coefficient X", "--k N", "[0.0003]", "Data:", "Training:", "SAE: topk:", "Examples:" }) Assert.Contains(part, train, StringComparison.Ordinal);
+        foreach (var part in new[] { "--l1-coefficient X", "--k N", "[0.0003]", "Data:", "Training:", "SAE: abstopk, batchtopk, matryoshka_batchtopk, topk:", "SAE: jumprelu:", "Examples:" }) Assert.Contains(part, train, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -7,12 +7,16 @@ using Xunit;
 
 namespace IlgpuSae.Tests.Saes;
 
-/// <summary>Standard and TopK SAEs against SAELens 6.18's own numbers, within the cases' tolerances.</summary>
+/// <summary>SAEs of every architecture that SAELens has against SAELens 6.18's own numbers, within the cases' tolerances.</summary>
 public sealed class SaeGoldenTests
 {
     private static readonly CpuDevice Device = new(2);
 
     [Theory]
+    [InlineData("gated")]
+    [InlineData("gated_layer_norm_nobdec")]
+    [InlineData("jumprelu")]
+    [InlineData("jumprelu_const_norm_nobdec")]
     [InlineData("standard_bdec")]
     [InlineData("standard_constant_norm_rescale")]
     [InlineData("standard_expected_average")]
@@ -30,6 +34,8 @@ public sealed class SaeGoldenTests
     }
 
     [Theory]
+    [InlineData("gated")]
+    [InlineData("jumprelu")]
     [InlineData("standard_bdec")]
     [InlineData("standard_nobdec_3d")]
     [InlineData("topk_rescale_decnorm")]
@@ -54,6 +60,10 @@ public sealed class SaeGoldenTests
     }
 
     [Theory]
+    [InlineData("train_batchtopk")]
+    [InlineData("train_gated")]
+    [InlineData("train_jumprelu")]
+    [InlineData("train_matryoshka_batchtopk")]
     [InlineData("train_standard")]
     [InlineData("train_topk")]
     public void A_training_form_computes_and_converts_as_in_SAELens(string name)

@@ -28,9 +28,7 @@ public sealed class SaeTests : IDisposable
         var (f2, y2) = Run(scope, sae, x);
         Near(y, y2, 1e-5);
         Assert.All(RowNorm.L2(scope, sae.WDec).ToArray<float>(), n => Assert.Equal(1, n, 1e-6f));
-        // Rescaled TopK reports activations in these units already.
-        var rescaled = architecture == "topk";
-        Near([.. f.Select((v, i) => rescaled ? v : v * norms[i % norms.Length])], f2, 1e-5);
+        Near([.. f.Select((v, i) => IsRescaled(architecture) ? v : v * norms[i % norms.Length])], f2, 1e-5);
     }
 
     [Theory]
@@ -45,7 +43,7 @@ public sealed class SaeTests : IDisposable
         sae.FoldActivationScale(s);
         var (f2, y2) = Run(scope, sae, x);
         Near([.. y.Select(v => v / s)], y2, 1e-5);
-        Near(architecture == "topk" ? [.. f.Select(v => v / s)] : f, f2, 1e-5);
+        Near(IsRescaled(architecture) ? [.. f.Select(v => v / s)] : f, f2, 1e-5);
         Assert.Throws<InvalidInputException>(() => sae.FoldActivationScale(0));
     }
 
@@ -157,9 +155,47 @@ public sealed class SaeTests : IDisposable
         Refused("aux_loss_coefficient: NaN is not a number of at least 0", topk with { AuxLossCoefficient = double.NaN });
         Refused("decoder_init_norm: 0 is not a positive number", standard with { DecoderInitNorm = 0 });
         Refused("normalize_activations: layer_norm cannot be trained with topk's auxiliary loss", topk with { NormalizeActivations = NormalizeActivations.LayerNorm });
+        var jumprelu = new JumpReLUTrainingConfig { DIn = 4, DSae = 8 };
+        jumprelu.Validate();
+        Refused("jumprelu_bandwidth: 0 is not a positive number", jumprelu with { JumpreluBandwidth = 0 });
+        Refused("jumprelu_bandwidth: -0.1 is not a positive number", jumprelu with { JumpreluBandwidth = -0.1 });
+        Refused("jumprelu_init_threshold: 0 is not a positive number", jumprelu with { JumpreluInitThreshold = 0 });
+        Refused("l0_coefficient: -1 is not a number of at least 0", jumprelu with { L0Coefficient = -1 });
+        Refused("pre_act_loss_coefficient: NaN is not a number of at least 0", jumprelu with { PreActLossCoefficient = double.NaN });
+        Refused("jumprelu_tanh_scale: 0 is not a positive number", jumprelu with { JumpreluTanhScale = 0 });
+        var quadratic = jumprelu with { JumpreluSparsityLossMode = JumpReLUSparsityLoss.Quadratic };
+        Refused("target_l0: missing; jumprelu_sparsity_loss_mode = quadratic needs the number of active features to aim at", quadratic);
+        Refused("target_l0: 9 active features are not between 0 and d_sae = 8", quadratic with { TargetL0 = 9 });
+        Refused("target_l0: 3 has no meaning with jumprelu_sparsity_loss_mode = step", jumprelu with { TargetL0 = 3 });
+        (quadratic with { TargetL0 = 3 }).Validate();
+        var batch = new BatchTopKTrainingConfig { DIn = 4, DSae = 8, K = 1.5 };
+        batch.Validate();
+        Refused("k: NaN is not a positive number", batch with { K = double.NaN });
+        Refused("k: 9 features a row, but there are only d_sae = 8", batch with { K = 9 });
+        Refused("topk_threshold_lr: 0 is not between 0 and 1", batch with { TopkThresholdLr = 0 });
+        Refused("normalize_activations: constant_norm_rescale cannot be trained with batchtopk's auxiliary loss", batch with { NormalizeActivations = NormalizeActivations.ConstantNormRescale });
+        var matryoshka = new MatryoshkaBatchTopKTrainingConfig { DIn = 4, DSae = 8, K = 1.5, MatryoshkaWidths = new(2, 4) };
+        matryoshka.Validate();
+        Assert.Equal(["matryoshka_widths: 2,4 does not end with d_sae = 8, which is added as the last level"], matryoshka.Notes);
+        Refused("matryoshka_widths: missing; give increasing numbers of features", matryoshka with { MatryoshkaWidths = new() });
+        Refused("matryoshka_widths: 4,4 is not strictly increasing: 4 follows 4", matryoshka with { MatryoshkaWidths = new(4, 4) });
+        Refused("matryoshka_widths: 0 is not a number of features", matryoshka with { MatryoshkaWidths = new(0, 4) });
+        Refused("matryoshka_widths: 9 features, but there are only d_sae = 8", matryoshka with { MatryoshkaWidths = new(4, 9) });
+        Refused("normalize_activations: layer_norm cannot be trained with matryoshka_batchtopk's auxiliary loss", matryoshka with { NormalizeActivations = NormalizeActivations.LayerNorm });
+        Refused("k: 9 features a row, but there are only d_sae = 8", new AbsTopKTrainingConfig { DIn = 4, DSae = 8, K = 9 });
+        Refused("l1_coefficient: -1 is not a number of at least 0", new GatedTrainingConfig { DIn = 4, DSae = 8, L1Coefficient = -1 });
+        var anneal = new PAnnealTrainingConfig { DIn = 4, DSae = 8 };
+        anneal.Validate();
+        Refused("p_end: 0 is not a positive number", anneal with { PEnd = 0 });
+        Refused("p_end: 2 is above p_start = 1; p falls", anneal with { PEnd = 2 });
+        Refused("anneal_end: step 5 lies before anneal_start = 9", anneal with { AnnealStart = 9, AnnealEnd = 5 });
+        Refused("n_sparsity_updates: 0; it must be at least 1", anneal with { NSparsityUpdates = 0 });
         Refused("reshape_activations: hook_z is for hooks whose name ends in _z, but hook_name is \"blocks.0.hook_mlp_out\"",
             standard with { ReshapeActivations = ReshapeActivations.HookZ, Metadata = new SaeMetadata().With("hook_name", "blocks.0.hook_mlp_out") });
     }
+
+    /// <summary>TopK and its kin report activations times decoder norms, which is what folding makes of the others'.</summary>
+    private static bool IsRescaled(string architecture) => architecture.EndsWith("topk", StringComparison.Ordinal);
 
     private static void Refused(string message, SaeConfig config) =>
         Assert.StartsWith(message, Assert.Throws<InvalidInputException>(config.Validate).Message, StringComparison.Ordinal);
@@ -174,6 +210,7 @@ public sealed class SaeTests : IDisposable
         json["metadata"]!["hook_name"] = "blocks.2.hook_resid_pre";
         if (json.ContainsKey("k")) json["k"] = 5;
         if (json.ContainsKey("d_out")) json["d_out"] = 9;
+        if (json.ContainsKey("matryoshka_widths")) json["matryoshka_widths"] = "6, 17";
         var sae = SaeRegistry.Default.CreateForTraining((TrainingSaeConfig)ConfigJson.FromJson(json, type, "test"), _device, seed: 9);
         var random = new Random(4);
         foreach (var (name, p) in sae.Parameters)

@@ -7,9 +7,8 @@ using Xunit;
 namespace IlgpuSae.Tests.Saes;
 
 /// <summary>
-/// Losses and gradients on small formulas: d_in 3, d_sae 5, two rows, W_enc[i, j] = sin(1 + 1.7 i + 0.9 j),
-/// W_dec[j, i] = cos(0.3 + 1.1 j - 0.8 i) (1 + 0.2 j), b_enc[j] = 0.05 (j - 2), b_dec[i] = 0.1 (i - 1),
-/// X[b, i] = 1.5 sin(0.5 + 2.3 b + 1.3 i). The expected numbers come from running SAELens 6.18's classes in float32.
+/// Losses and gradients of standard and TopK SAEs on the small formulas of <see cref="FormulaSae"/>, and what all have in common.
+/// The expected numbers come from running SAELens 6.18's classes in float32.
 /// </summary>
 public sealed class TrainingSaeTests : IDisposable
 {
@@ -49,14 +48,14 @@ public sealed class TrainingSaeTests : IDisposable
     [Fact]
     public void The_auxiliary_losss_gradient_is_that_of_finite_differences()
     {
-        using var sae = Formula(new TopKTrainingConfig { DIn = 3, DSae = 5, K = 2, AuxLossCoefficient = 0.7 });
+        using var sae = FormulaSae.Create(new TopKTrainingConfig { DIn = 3, DSae = 5, K = 2, AuxLossCoefficient = 0.7 }, _device);
         int[] dead = [1, 3, 4];
         // The residual is a constant of the loss, so the auxiliary loss alone is differenced with it frozen.
         var (_, residual) = Auxiliary(Weights(sae), null);
         using var scope = new TensorScope(_device);
         using var tape = new Tape(scope);
         foreach (var p in sae.Parameters.Values) tape.Watch(p);
-        var pass = sae.Forward(scope, Input(scope), new TrainingStep(0, new Dictionary<string, double>(), dead));
+        var pass = sae.Forward(scope, FormulaSae.Input(scope), new TrainingStep(0, new Dictionary<string, double>(), dead));
         tape.Backward(pass.Losses[1].Value);
         foreach (var (name, tensor) in sae.Parameters)
         {
@@ -105,12 +104,12 @@ public sealed class TrainingSaeTests : IDisposable
     private void Check(
         TrainingSaeConfig config, double[] features, double mse, (string Name, double Value) other, double[]? gradientNorms, int[]? dead = null)
     {
-        using var sae = Formula(config);
+        using var sae = FormulaSae.Create(config, _device);
         using var scope = new TensorScope(_device);
         using var tape = new Tape(scope);
         foreach (var p in sae.Parameters.Values) tape.Watch(p);
         var step = new TrainingStep(0, sae.Coefficients.ToDictionary(c => c.Key, c => c.Value.Final), dead ?? []);
-        var pass = sae.Forward(scope, Input(scope), step);
+        var pass = sae.Forward(scope, FormulaSae.Input(scope), step);
         var dense = DenseFeatures.Of(scope, pass.Features).ToArray<float>();
         for (var i = 0; i < dense.Length; i++) Assert.Equal(features[i], dense[i], Printed);
         Assert.Equal(["mse_loss", other.Name], pass.Losses.Select(l => l.Name));
@@ -124,27 +123,12 @@ public sealed class TrainingSaeTests : IDisposable
             Assert.Equal(gradientNorms[i], Math.Sqrt(tape.Gradient(sae.Parameters[names[i]]).ToArray<float>().Sum(v => (double)v * v)), 5 * Printed);
     }
 
-    private TrainingSae Formula(TrainingSaeConfig config)
-    {
-        var sae = SaeRegistry.Default.CreateForTraining(config, _device);
-        float[] Fill(int n, Func<int, double> f) => [.. Enumerable.Range(0, n).Select(i => (float)f(i))];
-        sae.WEnc.CopyFrom<float>(Fill(15, n => Math.Sin(1 + (1.7 * (n % 3)) + (0.9 * (n / 3)))));
-        sae.WDec.CopyFrom<float>(Fill(15, n => Math.Cos(0.3 + (1.1 * (n / 3)) - (0.8 * (n % 3))) * (1 + (0.2 * (n / 3)))));
-        sae.Parameters["b_enc"].CopyFrom<float>(Fill(5, j => 0.05 * (j - 2)));
-        sae.BDec.CopyFrom<float>(Fill(3, i => 0.1 * (i - 1)));
-        return sae;
-    }
-
-    private static Tensor Input(TensorScope scope) => scope.From<float>([.. Rows().Select(v => (float)v)], [2, 3]);
-
-    private static double[] Rows() => [.. Enumerable.Range(0, 6).Select(n => (double)(float)(1.5 * Math.Sin(0.5 + (2.3 * (n / 3)) + (1.3 * (n % 3)))))];
-
     private static Dictionary<string, double[]> Weights(Sae sae) =>
         sae.Parameters.ToDictionary(p => p.Key, p => p.Value.ToArray<float>().Select(v => (double)v).ToArray());
 
     private double AuxiliaryByHand()
     {
-        using var sae = Formula(new TopKTrainingConfig { DIn = 3, DSae = 5, K = 2 });
+        using var sae = FormulaSae.Create(new TopKTrainingConfig { DIn = 3, DSae = 5, K = 2 }, _device);
         return Auxiliary(Weights(sae), null).Loss;
     }
 
@@ -154,7 +138,7 @@ public sealed class TrainingSaeTests : IDisposable
     /// </summary>
     private static (double Loss, double[] Residual) Auxiliary(Dictionary<string, double[]> w, double[]? residual)
     {
-        var x = Rows();
+        var x = FormulaSae.Rows();
         double Norm(int j) => Math.Sqrt(Enumerable.Range(0, 3).Sum(i => w["W_dec"][(3 * j) + i] * w["W_dec"][(3 * j) + i]));
         double Pre(int b, int j) => w["b_enc"][j] + Enumerable.Range(0, 3).Sum(i => (x[(3 * b) + i] - w["b_dec"][i]) * w["W_enc"][(3 * j) + i]);
         var frozen = residual ?? new double[6];

@@ -9,6 +9,11 @@ namespace IlgpuSae.Tests.Training;
 public sealed class TrainingGoldenTests
 {
     [Theory]
+    [InlineData("batchtopk_dead")]
+    [InlineData("gated")]
+    [InlineData("jumprelu_step")]
+    [InlineData("jumprelu_tanh_preact")]
+    [InlineData("matryoshka_batchtopk")]
     [InlineData("standard_l1_warmup")]
     [InlineData("standard_expected_average")]
     [InlineData("topk_dead")]

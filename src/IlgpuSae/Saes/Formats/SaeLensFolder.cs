@@ -38,7 +38,9 @@ public static class SaeLensFolder
     {
         registry ??= SaeRegistry.Default;
         var config = ReadConfig(folder, training: false, registry);
-        return Fill(registry.Create(config, device), folder);
+        if (config is not TrainingSaeConfig training) return Fill(registry.Create(config, device), folder);
+        using var sae = Fill(registry.CreateForTraining(training, device), folder);
+        return sae.ToInference();
     }
 
     /// <summary>Loads an SAE to train it further.</summary>
@@ -68,7 +70,10 @@ public static class SaeLensFolder
             : throw new InvalidFileException(path, $"field \"architecture\" is {json["architecture"]?.ToJsonString() ?? "missing"}, expected a name");
         try
         {
-            var type = (registry ?? SaeRegistry.Default).ConfigType(architecture, training);
+            registry ??= SaeRegistry.Default;
+            // BatchTopK is only trained: what is used is the JumpReLU SAE it becomes.
+            var trainedOnly = !registry.InferenceNames.Contains(architecture) && registry.TrainingNames.Contains(architecture);
+            var type = registry.ConfigType(architecture, training || trainedOnly);
             var config = (SaeConfig)ConfigJson.FromJson(json, type, ConfigFile, unknownFields: true);
             config.Validate();
             return config;
@@ -111,7 +116,7 @@ public static class SaeLensFolder
                 throw new InvalidFileException(path, $"tensor \"{t.Name}\" is [{string.Join(", ", t.Shape)}]; at most {Array.MaxLength} elements can be loaded");
             var values = new float[t.Count];
             file.ReadFloat32(t.Name, values);
-            return new NamedValues(t.Name, Shape.Create([.. t.Shape.Select(d => (int)d)]), values);
+            return new NamedValues(t.Name, Shape.Create([.. t.Shape.Select(d => (int)d)]), values) { Doubles = Doubles(file, t) };
         })];
     }
 
@@ -147,8 +152,22 @@ public static class SaeLensFolder
         WriteJson(Path.Combine(folder, ConfigFile), ConfigJson.ToJson(config));
         var writer = new SafetensorsWriter();
         writer.Metadata["format"] = "pt";
-        foreach (var (name, shape, values) in sae.ExportState()) Add(writer, name, shape, values, config.StorageType);
+        foreach (var state in sae.ExportState())
+        {
+            if (state.Doubles is { } doubles) writer.Add(state.Name, [.. state.Shape.Dims.ToArray().Select(d => (long)d)], doubles);
+            else Add(writer, state.Name, state.Shape, state.Values, config.StorageType);
+        }
+
         writer.Save(Path.Combine(folder, WeightsFile));
+    }
+
+    /// <summary>Small tensors in double precision, unrounded: state such as BatchTopK's threshold.</summary>
+    private static double[]? Doubles(SafetensorsFile file, SafetensorsEntry entry)
+    {
+        if (entry.Type != SafetensorsType.F64 || entry.Count > 4096) return null;
+        var bytes = new byte[8 * entry.Count];
+        file.ReadBytes(entry.Name, 0, bytes);
+        return [.. Enumerable.Range(0, (int)entry.Count).Select(i => System.Buffers.Binary.BinaryPrimitives.ReadDoubleLittleEndian(bytes.AsSpan(8 * i)))];
     }
 
     private static void Add(SafetensorsWriter writer, string name, Shape shape, float[] values, DType type)
