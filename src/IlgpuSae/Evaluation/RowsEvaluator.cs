@@ -15,6 +15,7 @@ public static class RowsEvaluator
     /// <exception cref="InvalidInputException">The source has no rows, or they do not fit the SAE.</exception>
     public static EvaluationResult Run(Sae sae, IActivationSource source, long rows, int batchRows = 4096, double denseAbove = 0.1)
     {
+        if (sae.Config.ReadsContext) throw new InvalidInputException($"eval: architecture {sae.Config.Architecture} reads whole contexts, not rows; judge it on a model and a corpus");
         var reconstruction = new ReconstructionStatistics(sae.Config.OutputWidth);
         var features = new FeatureStatistics(sae.Config.DSae);
         for (long done = 0; done < rows;)

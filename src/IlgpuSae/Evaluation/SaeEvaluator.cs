@@ -97,10 +97,13 @@ public sealed class SaeEvaluator
         if (measureModel) (logits, cache) = _model.RunWithCache(scope, tokens, hooks);
         else cache = _model.Activations(scope, tokens, hooks);
 
-        var x = new HookRows(cache[_hook].Shape, _options.HookHeadIndex).Read(scope, cache[_hook], kept);
+        // Who reads contexts must see excluded tokens too; they are left out afterwards.
+        var seen = _sae.Config.ReadsContext ? null : kept;
+        var x = new HookRows(cache[_hook].Shape, _options.HookHeadIndex).Read(scope, cache[_hook], seen);
         var rows = new HookRows(cache[_target].Shape, _targetHead);
-        var target = _sae.Config.IsTranscoder ? rows.Read(scope, cache[_target], kept) : x;
-        var (features, reconstruction) = Reconstruct(scope, x);
+        var target = _sae.Config.IsTranscoder ? rows.Read(scope, cache[_target], seen) : x;
+        var (features, reconstruction) = Reconstruct(scope, x, contextSize);
+        if (seen is null && kept is not null) (target, features, reconstruction) = Keep(scope, kept, target, features, reconstruction);
         if (measureStatistics) AddStatistics(target, features, reconstruction, kept, ids.Length, contextSize);
         if (measureModel) AddPredictions(scope, tokens, logits!, rows.Write(scope, cache[_target], reconstruction, kept), kept);
         _prompts += prompts;
@@ -113,14 +116,29 @@ public sealed class SaeEvaluator
         return [.. Enumerable.Range(0, ids.Length).Where(i => !_excluded.Contains(ids[i]))];
     }
 
-    private (SparseFeatures Features, Tensor Reconstruction) Reconstruct(TensorScope scope, Tensor x)
+    private (SparseFeatures Features, Tensor Reconstruction) Reconstruct(TensorScope scope, Tensor x, int contextSize)
     {
         var scaled = _options.ActivationScale is { } s ? Scale.By(scope, x, (float)s) : x;
         // An SAE that merges heads itself sees one head as wide as the row.
-        var input = _sae.Config.ReshapeActivations == ReshapeActivations.HookZ ? Reshape.As(scope, scaled, [x.Shape[0], 1, x.Shape[1]]) : scaled;
+        var input = _sae.Config.ReshapeActivations == ReshapeActivations.HookZ ? Reshape.As(scope, scaled, [x.Shape[0], 1, x.Shape[1]])
+            : _sae.Config.ReadsContext ? Reshape.As(scope, scaled, [x.Shape[0] / contextSize, contextSize, x.Shape[1]]) : scaled;
         var features = _sae.Encode(scope, input, out var frame);
         var y = Reshape.As(scope, _sae.Decode(scope, features, frame), [x.Shape[0], _sae.Config.OutputWidth]);
         return (features, _options.ActivationScale is { } factor ? Scale.By(scope, y, (float)(1 / factor)) : y);
+    }
+
+    /// <summary>The rows of the tokens that count.</summary>
+    private static (Tensor Target, SparseFeatures Features, Tensor Reconstruction) Keep(
+        TensorScope scope, int[] kept, Tensor target, SparseFeatures features, Tensor reconstruction)
+    {
+        var rows = scope.From<int>(kept, [kept.Length]);
+        int[] offsets = features.RowOffsets.ToArray<int>(), keptOffsets = new int[kept.Length + 1];
+        for (var i = 0; i < kept.Length; i++) keptOffsets[i + 1] = keptOffsets[i] + offsets[kept[i] + 1] - offsets[kept[i]];
+        int[] entries = [.. kept.SelectMany(t => Enumerable.Range(offsets[t], offsets[t + 1] - offsets[t]))], indices = features.Indices.ToArray<int>();
+        var values = GatherRows.Forward(scope, features.Values, scope.From<int>(entries, [entries.Length]));
+        var some = new SparseFeatures(features.Columns, scope.From<int>(keptOffsets, [keptOffsets.Length]),
+            scope.From<int>(Array.ConvertAll(entries, e => indices[e]), [entries.Length]), values);
+        return (GatherRows.Forward(scope, target, rows), some, GatherRows.Forward(scope, reconstruction, rows));
     }
 
     private void AddStatistics(Tensor target, SparseFeatures features, Tensor reconstruction, int[]? kept, int tokens, int contextSize)

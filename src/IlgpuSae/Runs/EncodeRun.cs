@@ -47,14 +47,16 @@ public sealed class EncodeRun(Device device)
         if (rows * Math.Max(sae.Config.OutputWidth, Dense ? sae.Config.DSae : 1) > Array.MaxLength)
             throw new InvalidFileException(inputPath, $"tensor \"{tensor}\" has {rows} rows, too many for one file of results; encode it in parts");
         var result = new Results(sae, rows, Dense);
-        for (long done = 0; done < rows; done += BatchRows)
+        var context = Context(sae, leading, inputPath, tensor);
+        var batch = Math.Max(1, BatchRows / context) * context;
+        for (long done = 0; done < rows; done += batch)
         {
             cancellation.ThrowIfCancellationRequested();
-            var n = (int)Math.Min(BatchRows, rows - done);
+            var n = (int)Math.Min(batch, rows - done);
             using var scope = new TensorScope(device);
             var values = new float[n * width];
             file.ReadFloat32(tensor, values, done * width);
-            var x = scope.From<float>(values, Shape.Create([n, .. row.Select(d => (int)d)]));
+            var x = scope.From<float>(values, Shape.Create(context == 1 ? [n, .. row.Select(d => (int)d)] : [n / context, context, .. row.Select(d => (int)d)]));
             var features = sae.Encode(scope, x, out var frame);
             result.Add(values, features, sae.Decode(scope, features, frame).ToArray<float>());
             Progress?.Invoke(done + n, rows);
@@ -62,6 +64,15 @@ public sealed class EncodeRun(Device device)
 
         result.Save(outputPath, shape, leading);
         return result.Summary();
+    }
+
+    /// <summary>Rows that must be encoded together: the positions of a context for an SAE that reads contexts, else 1.</summary>
+    private static int Context(Sae sae, long[] leading, string path, string tensor)
+    {
+        if (!sae.Config.ReadsContext) return 1;
+        if (leading.Length == 0 || leading[^1] is < 1 or > int.MaxValue)
+            throw new InvalidFileException(path, $"tensor \"{tensor}\" has no positions; architecture {sae.Config.Architecture} takes [contexts, positions, d_in]");
+        return (int)leading[^1];
     }
 
     /// <summary>The axes of one row (two where the SAE merges heads), and those before them.</summary>

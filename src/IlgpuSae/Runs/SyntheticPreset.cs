@@ -63,6 +63,9 @@ public static class SyntheticPreset
                 settings["l0_warm_up_steps"] = 200;
                 settings["jumprelu_init_threshold"] = 0.1;
                 break;
+            case MatchingPursuitTrainingConfig:
+                settings["max_iterations"] = (int)Math.Ceiling(run.Synthetic.MeanActive) + 1;
+                break;
             case StandardTrainingConfig or GatedTrainingConfig or PAnnealTrainingConfig:
                 settings["l1_coefficient"] = 0.3;
                 settings["l1_warm_up_steps"] = 200;
@@ -87,8 +90,10 @@ public static class SyntheticPreset
             ["train_batch_size_tokens"] = 1024,
             ["lr"] = 3e-4,
         };
-        if (ConfigJson.ToJson(run.Sae).ContainsKey("k"))
-            settings["k"] = Math.Max(1, (int)Math.Round(SynthSaeBench.Frequencies(world).Take(latents).Sum()));
+        if (run.Sae is MatchingPursuitTrainingConfig) settings["residual_threshold"] = 0;
+        var features = run.Sae is MatchingPursuitTrainingConfig ? "max_iterations" : "k";
+        if (ConfigJson.ToJson(run.Sae).ContainsKey(features))
+            settings[features] = Math.Max(1, (int)Math.Round(SynthSaeBench.Frequencies(world).Take(latents).Sum()));
         AddWidths(run.Sae, settings);
         return settings;
     }

@@ -77,7 +77,7 @@ public sealed class TrainingRun(RunConfig config, Device device)
     {
         var sae = config.Sae;
         if (sae.DIn == 0) sae = sae with { DIn = source.Width };
-        if (sae is TranscoderTrainingConfigBase { DOut: 0 } transcoder) sae = transcoder with { DOut = source.TargetWidth };
+        if (sae is { IsTranscoder: true, OutputWidth: 0 }) sae = (TrainingSaeConfig)sae.WithOutputWidth(source.TargetWidth);
         if (sae.DSae == 0)
         {
             var decoder = weights?.FirstOrDefault(w => w.Name == "W_dec");

@@ -5,7 +5,7 @@ namespace IlgpuSae.Saes;
 
 /// <summary>
 /// Ghost gradients for the dead features of a standard SAE, as SAELens had them before version 6: with h the
-/// pre-activations of the dead, r = x - xhat and g = exp(h) W_dec, g is scaled to half the norm of r
+/// pre-activations of the dead, r = x - xhat (of a transcoder, target - output) and g = exp(h) W_dec, g is scaled to half the norm of r
 /// (||r|| / (1e-6 + 2 ||g||)), q = (g - r)^2 elementwise, and ghost_grad_loss = mean over all elements of
 /// c q with c = (xhat - x)^2 / (q + 1e-6). r, the scale and c are constants, so the gradient reaches the dead features
 /// alone: their encoder, bias and decoder rows, and b_dec where it is subtracted from the input. Jermyn and Templeton 2024,
@@ -27,7 +27,7 @@ internal static class GhostGradients
     {
         var dead = context.Step.Dead;
         if (dead.Length == 0) return scope.Zeros([]);
-        var (n, d) = (context.X.Shape[0], context.X.Shape[1]);
+        var (n, d) = (context.Target.Shape[0], context.Target.Shape[1]);
         var ids = scope.From<int>(dead.Span, [dead.Length]);
         var pre = Gemm.Multiply(scope, sae.Centred(scope, context.Rows), GatherRows.Forward(scope, sae.WEnc, ids),
             GatherRows.Forward(scope, sae.Parameters["b_enc"], ids), transposeB: true);
@@ -36,7 +36,7 @@ internal static class GhostGradients
         Tensor negative, scale;
         using (new NoGradient(scope))
         {
-            negative = Sae.Residual(scope, context.Reconstruction, context.X);
+            negative = Sae.Residual(scope, context.Reconstruction, context.Target);
             scale = Quotient(scope, RowNorm.L2(scope, negative), Scale.By(scope, RowNorm.L2(scope, ghost), 2));
         }
 
@@ -46,7 +46,7 @@ internal static class GhostGradients
         using (new NoGradient(scope))
         {
             var mse = Multiply.Elementwise(scope, negative, negative);
-            Tensor? rows = sae.Config.MseLossNormalization is null ? null : DenseBatchError.Weights(scope, context.X);
+            Tensor? rows = sae.Config.MseLossNormalization is null ? null : DenseBatchError.Weights(scope, context.Target);
             weight = rows is null ? Quotient(scope, mse, q)
                 : RowAffine.Apply(scope, Quotient(scope, RowAffine.Apply(scope, mse, rows, null), RowAffine.Apply(scope, q, rows, null)), rows, null);
         }

@@ -20,6 +20,9 @@ public enum NormalizeActivations
     /// by the standard deviation (without the 1e-5) and shifted back.
     /// </summary>
     LayerNorm,
+
+    /// <summary>Each vector is multiplied by one number of the settings, the reconstruction divided by it. Temporal SAEs alone.</summary>
+    ConstantScalarRescale,
 }
 
 /// <summary>How an SAE's input is flattened to [..., d_in].</summary>

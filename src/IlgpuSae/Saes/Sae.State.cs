@@ -131,7 +131,7 @@ public abstract partial class Sae
         return target;
     }
 
-    private protected static void Multiply(Tensor t, double factor)
+    private static void Multiply(Tensor t, double factor)
     {
         var values = t.ToArray<float>();
         foreach (ref var v in values.AsSpan()) v = (float)(v * factor);

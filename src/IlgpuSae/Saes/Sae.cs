@@ -41,7 +41,7 @@ public abstract partial class Sae : IDisposable
     public IReadOnlyDictionary<string, Tensor> Parameters => _parameters;
 
     /// <summary>Encoder rows, [d_sae, d_in].</summary>
-    public Tensor WEnc => Parameters["W_enc"];
+    public virtual Tensor WEnc => Parameters["W_enc"];
 
     /// <summary>Decoder rows, [d_sae, d_out].</summary>
     public Tensor WDec => Parameters["W_dec"];
@@ -85,7 +85,7 @@ public abstract partial class Sae : IDisposable
             throw new ShapeException($"decode: features are [{features.Rows}, {features.Columns}] but the SAE has d_sae = {Config.DSae}");
         if (frame is null)
         {
-            if (!Config.IsTranscoder && Config.NormalizeActivations is NormalizeActivations.LayerNorm or NormalizeActivations.ConstantNormRescale)
+            if (!Config.IsTranscoder && Config.NormalizeActivations is not (NormalizeActivations.None or NormalizeActivations.ExpectedAverageOnlyIn))
                 throw new InvalidInputException($"decode: normalize_activations = {ConfigJson.Name(Config.NormalizeActivations)} has to be undone; give the frame that Encode made");
             frame = new InputFrame([features.Rows, Config.DIn]);
         }
@@ -208,6 +208,11 @@ public abstract partial class Sae : IDisposable
                 shift = RowMoments.Mean(scope, rows);
                 scale = RowMoments.Deviation(scope, rows);
                 rows = RowAffine.Undo(scope, rows, scale, shift, 1e-5f);
+                break;
+            case NormalizeActivations.ConstantScalarRescale:
+                var factor = Config.InputFactor!.Value;
+                rows = Scale.By(scope, rows, (float)factor);
+                scale = scope.From<float>([.. Enumerable.Repeat((float)(1 / factor), rows.Shape[0])], [rows.Shape[0]]);
                 break;
         }
 

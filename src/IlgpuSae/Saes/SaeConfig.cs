@@ -71,6 +71,21 @@ public abstract record SaeConfig
     [JsonIgnore]
     public int RowWidth => IsTranscoder ? DIn + OutputWidth : DIn;
 
+    /// <summary>
+    /// Whether a position's features depend on the positions before it: then inputs are [contexts, positions, d_in], and rows
+    /// alone are not enough.
+    /// </summary>
+    [JsonIgnore]
+    public virtual bool ReadsContext => false;
+
+    /// <summary>Factor of <c>constant_scalar_rescale</c>; null: the architecture does not have that mode.</summary>
+    [JsonIgnore]
+    public virtual double? InputFactor => null;
+
+    /// <summary>The same settings with another width of a transcoder's output; an SAE's follows d_in.</summary>
+    /// <param name="width">d_out.</param>
+    public virtual SaeConfig WithOutputWidth(int width) => this;
+
     /// <summary>Parameters in the order of files: b_dec and biases, W_dec, W_enc and what the architecture adds.</summary>
     [JsonIgnore]
     public virtual IReadOnlyList<ParameterSpec> Parameters =>
@@ -100,6 +115,9 @@ public abstract record SaeConfig
         if (DIn < 1) throw new InvalidInputException($"d_in: {DIn} is not a width; it must be at least 1");
         if (DSae < 1) throw new InvalidInputException($"d_sae: {DSae} features; it must be at least 1");
         _ = StorageType;
+        if (IsTranscoder) Transcoder.Check(this);
+        if (NormalizeActivations == NormalizeActivations.ConstantScalarRescale && InputFactor is null)
+            throw new InvalidInputException($"normalize_activations: constant_scalar_rescale is for architecture temporal, not {Architecture}; use another mode");
         var hook = Metadata.Get<string>("hook_name");
         if (ReshapeActivations == ReshapeActivations.HookZ && hook is not null && !hook.EndsWith("_z", StringComparison.Ordinal))
         {

@@ -5,14 +5,14 @@ using IlgpuSae.Tensors;
 namespace IlgpuSae.Saes;
 
 /// <summary>Settings of a standard SAE: f = ReLU(x W_enc + b_enc).</summary>
-public sealed record StandardConfig : SaeConfig
+public record StandardConfig : SaeConfig
 {
     /// <inheritdoc/>
     public override string Architecture => "standard";
 }
 
 /// <summary>Settings of a standard SAE in training: mse + l1_coefficient * ||f . norms||_p.</summary>
-public sealed record StandardTrainingConfig : TrainingSaeConfig
+public record StandardTrainingConfig : TrainingSaeConfig
 {
     /// <inheritdoc/>
     public override string Architecture => "standard";
@@ -50,7 +50,7 @@ public sealed record StandardTrainingConfig : TrainingSaeConfig
     {
         base.Validate();
         StandardTrainingSae.Check(L1Coefficient, LpNorm, L1WarmUpSteps);
-        if (UseGhostGrads && NormalizeActivations is NormalizeActivations.ConstantNormRescale or NormalizeActivations.LayerNorm)
+        if (UseGhostGrads && !IsTranscoder && NormalizeActivations is NormalizeActivations.ConstantNormRescale or NormalizeActivations.LayerNorm)
         {
             throw new InvalidInputException(
                 $"use_ghost_grads: with normalize_activations = {ConfigJson.Name(NormalizeActivations)} the residual is in other units than the decoder; use none or expected_average_only_in");
@@ -62,7 +62,7 @@ public sealed record StandardTrainingConfig : TrainingSaeConfig
 /// <param name="config">Settings.</param>
 /// <param name="device">Where the parameters live.</param>
 [SaeArchitecture("standard")]
-public sealed class StandardSae(StandardConfig config, Device device) : Sae(config, device)
+public class StandardSae(StandardConfig config, Device device) : Sae(config, device)
 {
     /// <inheritdoc/>
     protected override SparseFeatures Select(TensorScope scope, Tensor rows) => Relu(scope, this, rows);
@@ -85,14 +85,14 @@ public sealed class StandardSae(StandardConfig config, Device device) : Sae(conf
 /// <param name="config">Settings.</param>
 /// <param name="device">Where the parameters live.</param>
 [SaeArchitecture("standard")]
-public sealed class StandardTrainingSae(StandardTrainingConfig config, Device device) : TrainingSae(config, device)
+public class StandardTrainingSae(StandardTrainingConfig config, Device device) : TrainingSae(config, device)
 {
     /// <inheritdoc/>
     public override IReadOnlyDictionary<string, LossCoefficient> Coefficients { get; } =
         new Dictionary<string, LossCoefficient> { ["l1"] = new(config.L1Coefficient, config.L1WarmUpSteps) };
 
     /// <inheritdoc/>
-    public override Sae ToInference() => CopyParametersTo(new StandardSae((StandardConfig)Config.ToInference(), Device));
+    public override Sae ToInference() => CopyParametersTo(SaeRegistry.Default.Create(Config.ToInference(), Device));
 
     /// <inheritdoc/>
     protected override SparseFeatures Select(TensorScope scope, Tensor rows) => StandardSae.Relu(scope, this, rows);

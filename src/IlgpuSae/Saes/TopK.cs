@@ -6,7 +6,7 @@ using IlgpuSae.Tensors;
 namespace IlgpuSae.Saes;
 
 /// <summary>Settings of a TopK SAE.</summary>
-public sealed record TopKConfig : SaeConfig
+public record TopKConfig : SaeConfig
 {
     /// <inheritdoc/>
     public override string Architecture => "topk";
@@ -35,7 +35,7 @@ public sealed record TopKConfig : SaeConfig
 }
 
 /// <summary>Settings of a TopK SAE in training.</summary>
-public sealed record TopKTrainingConfig : TrainingSaeConfig
+public record TopKTrainingConfig : TrainingSaeConfig
 {
     /// <inheritdoc/>
     public override string Architecture => "topk";
@@ -73,13 +73,13 @@ public sealed record TopKTrainingConfig : TrainingSaeConfig
 
     /// <summary>
     /// The auxiliary loss compares a reconstruction with a residual in the units of the decoder, which these modes change
-    /// from row to row.
+    /// from row to row. A transcoder's output is not normalised.
     /// </summary>
     internal static void CheckAuxiliaryLoss(TrainingSaeConfig config, double coefficient)
     {
         if (!(coefficient >= 0 && double.IsFinite(coefficient)))
             throw new InvalidInputException($"aux_loss_coefficient: {coefficient} is not a number of at least 0");
-        if (config.NormalizeActivations is NormalizeActivations.ConstantNormRescale or NormalizeActivations.LayerNorm)
+        if (!config.IsTranscoder && config.NormalizeActivations is NormalizeActivations.ConstantNormRescale or NormalizeActivations.LayerNorm)
         {
             throw new InvalidInputException(
                 $"normalize_activations: {ConfigJson.Name(config.NormalizeActivations)} cannot be trained with {config.Architecture}'s auxiliary loss; use none or expected_average_only_in");
@@ -95,7 +95,7 @@ public sealed record TopKTrainingConfig : TrainingSaeConfig
 /// <param name="config">Settings.</param>
 /// <param name="device">Where the parameters live.</param>
 [SaeArchitecture("topk")]
-public sealed class TopKSae(TopKConfig config, Device device) : Sae(config, device)
+public class TopKSae(TopKConfig config, Device device) : Sae(config, device)
 {
     private bool Rescale => ((TopKConfig)Config).RescaleActsByDecoderNorm;
 
@@ -128,7 +128,7 @@ public sealed class TopKSae(TopKConfig config, Device device) : Sae(config, devi
 /// <param name="config">Settings.</param>
 /// <param name="device">Where the parameters live.</param>
 [SaeArchitecture("topk")]
-public sealed class TopKTrainingSae(TopKTrainingConfig config, Device device) : TrainingSae(config, device)
+public class TopKTrainingSae(TopKTrainingConfig config, Device device) : TrainingSae(config, device)
 {
     private TopKTrainingConfig Own => (TopKTrainingConfig)Config;
 
@@ -142,7 +142,7 @@ public sealed class TopKTrainingSae(TopKTrainingConfig config, Device device) : 
     /// <inheritdoc/>
     public override Sae ToInference()
     {
-        var sae = CopyParametersTo(new TopKSae((TopKConfig)Config.ToInference(), Device));
+        var sae = CopyParametersTo(SaeRegistry.Default.Create(Config.ToInference(), Device));
         if (Own.RescaleActsByDecoderNorm) sae.FoldDecoderNorm();
         return sae;
     }
@@ -197,7 +197,7 @@ internal static class TopK
         bool magnitudes = false)
     {
         if (dead.Length == 0 || coefficient == 0) return scope.Zeros([]);
-        var half = Math.Max(1, sae.Config.DIn / 2);
+        var half = Math.Max(1, sae.Config.OutputWidth / 2);
         var share = Math.Min((double)dead.Length / half, 1);
         var ids = scope.From<int>(dead.Span, [dead.Length]);
         var bias = sae.Parameters["b_enc"];

@@ -4,7 +4,7 @@ using IlgpuSae.Tensors;
 namespace IlgpuSae.Saes;
 
 /// <summary>Settings of a transcoder: from d_in numbers of one hook to d_out numbers of another.</summary>
-public record TranscoderConfig : SaeConfig
+public record TranscoderConfig : StandardConfig
 {
     /// <summary>A transcoder subtracts no bias: b_dec belongs to the output.</summary>
     public TranscoderConfig() => ApplyBDecToInput = false;
@@ -13,8 +13,8 @@ public record TranscoderConfig : SaeConfig
     public override string Architecture => "transcoder";
 
     /// <summary>Width of the output.</summary>
-    [Description("width of the output")]
-    public int DOut { get; init; } = 768;
+    [Description(Transcoder.Width)]
+    public int DOut { get; init; } = Transcoder.DefaultWidth;
 
     /// <inheritdoc/>
     public override int OutputWidth => DOut;
@@ -23,15 +23,11 @@ public record TranscoderConfig : SaeConfig
     public override bool IsTranscoder => true;
 
     /// <inheritdoc/>
-    public override void Validate()
-    {
-        base.Validate();
-        Transcoder.Check(this);
-    }
+    public override SaeConfig WithOutputWidth(int width) => this with { DOut = width };
 }
 
 /// <summary>Settings of a transcoder whose output also has a linear part of the input.</summary>
-public record SkipTranscoderConfig : TranscoderConfig
+public sealed record SkipTranscoderConfig : TranscoderConfig
 {
     /// <inheritdoc/>
     public override string Architecture => "skip_transcoder";
@@ -40,14 +36,17 @@ public record SkipTranscoderConfig : TranscoderConfig
     public override IReadOnlyList<ParameterSpec> Parameters => [.. base.Parameters, Transcoder.Skip(this)];
 }
 
-/// <summary>Settings of every transcoder in training.</summary>
-public abstract record TranscoderTrainingConfigBase : TrainingSaeConfig
+/// <summary>Settings of a transcoder in training: mse + l1_coefficient * ||f . norms||_p.</summary>
+public record TranscoderTrainingConfig : StandardTrainingConfig
 {
     /// <summary>A transcoder subtracts no bias: b_dec belongs to the output.</summary>
-    protected TranscoderTrainingConfigBase() => ApplyBDecToInput = false;
+    public TranscoderTrainingConfig() => ApplyBDecToInput = false;
+
+    /// <inheritdoc/>
+    public override string Architecture => "transcoder";
 
     /// <summary>Width of the output; 0 follows the target.</summary>
-    [Description("width of a transcoder's output; follows hook_name_out if not given")]
+    [Description(Transcoder.Width)]
     public int DOut { get; init; }
 
     /// <inheritdoc/>
@@ -57,44 +56,14 @@ public abstract record TranscoderTrainingConfigBase : TrainingSaeConfig
     public override bool IsTranscoder => true;
 
     /// <inheritdoc/>
-    public override void Validate()
-    {
-        base.Validate();
-        Transcoder.Check(this);
-    }
-}
-
-/// <summary>Settings of a transcoder in training: mse + l1_coefficient * ||f . norms||_p.</summary>
-public record TranscoderTrainingConfig : TranscoderTrainingConfigBase
-{
-    /// <inheritdoc/>
-    public override string Architecture => "transcoder";
-
-    /// <summary>Weight of the sparsity penalty.</summary>
-    [Description("weight of the sparsity penalty")]
-    public double L1Coefficient { get; init; } = 1.0;
-
-    /// <summary>p of the penalty's norm over features; 1 is the usual sum.</summary>
-    [Description("p of the sparsity penalty's norm over features")]
-    public double LpNorm { get; init; } = 1.0;
-
-    /// <summary>Steps over which the weight grows from 0.</summary>
-    [Description("steps over which the sparsity penalty's weight grows from 0")]
-    public int L1WarmUpSteps { get; init; }
+    public override SaeConfig WithOutputWidth(int width) => this with { DOut = width };
 
     /// <inheritdoc/>
     public override SaeConfig ToInference() => Shared(new TranscoderConfig { DOut = DOut });
-
-    /// <inheritdoc/>
-    public override void Validate()
-    {
-        base.Validate();
-        StandardTrainingSae.Check(L1Coefficient, LpNorm, L1WarmUpSteps);
-    }
 }
 
 /// <summary>Settings of a skip transcoder in training.</summary>
-public record SkipTranscoderTrainingConfig : TranscoderTrainingConfig
+public sealed record SkipTranscoderTrainingConfig : TranscoderTrainingConfig
 {
     /// <inheritdoc/>
     public override string Architecture => "skip_transcoder";
@@ -114,14 +83,7 @@ public record SkipTranscoderTrainingConfig : TranscoderTrainingConfig
 /// <param name="config">Settings.</param>
 /// <param name="device">Where the parameters live.</param>
 [SaeArchitecture("transcoder")]
-public class TranscoderSae(TranscoderConfig config, Device device) : Sae(config, device)
-{
-    /// <inheritdoc/>
-    protected override SparseFeatures Select(TensorScope scope, Tensor rows) => StandardSae.Relu(scope, this, rows);
-
-    /// <inheritdoc/>
-    protected override SparseFeatures SelectFrom(TensorScope scope, Tensor pre, Tensor rows) => StandardSae.Relu(scope, pre);
-}
+public sealed class TranscoderSae(TranscoderConfig config, Device device) : StandardSae(config, device);
 
 /// <summary>
 /// Transcoder with a linear part: x W_skip^T is added to the output, x as given and not normalised. Decoding features
@@ -130,45 +92,33 @@ public class TranscoderSae(TranscoderConfig config, Device device) : Sae(config,
 /// <param name="config">Settings.</param>
 /// <param name="device">Where the parameters live.</param>
 [SaeArchitecture("skip_transcoder")]
-public sealed class SkipTranscoderSae(SkipTranscoderConfig config, Device device) : TranscoderSae(config, device);
+public sealed class SkipTranscoderSae(SkipTranscoderConfig config, Device device) : StandardSae(config, device);
 
-/// <summary>
-/// Transcoder in training: mse_loss is taken against the target, l1_loss as in <see cref="StandardTrainingSae"/>.
-/// </summary>
+/// <summary>Transcoder in training: a standard SAE whose mse_loss is taken against the target.</summary>
 /// <param name="config">Settings.</param>
 /// <param name="device">Where the parameters live.</param>
 [SaeArchitecture("transcoder")]
-public class TranscoderTrainingSae(TranscoderTrainingConfig config, Device device) : TrainingSae(config, device)
-{
-    /// <inheritdoc/>
-    public override IReadOnlyDictionary<string, LossCoefficient> Coefficients { get; } =
-        new Dictionary<string, LossCoefficient> { ["l1"] = new(config.L1Coefficient, config.L1WarmUpSteps) };
-
-    /// <inheritdoc/>
-    public override Sae ToInference() => CopyParametersTo(SaeRegistry.Default.Create(Config.ToInference(), Device));
-
-    /// <inheritdoc/>
-    protected override SparseFeatures Select(TensorScope scope, Tensor rows) => StandardSae.Relu(scope, this, rows);
-
-    /// <inheritdoc/>
-    protected override SparseFeatures SelectFrom(TensorScope scope, Tensor pre, Tensor rows) => StandardSae.Relu(scope, pre);
-
-    /// <inheritdoc/>
-    protected override IEnumerable<(string Name, Tensor Value)> Losses(TensorScope scope, TrainingContext context)
-    {
-        yield return StandardTrainingSae.L1(scope, WDec, context, ((TranscoderTrainingConfig)Config).LpNorm);
-    }
-}
+public sealed class TranscoderTrainingSae(TranscoderTrainingConfig config, Device device) : StandardTrainingSae(config, device);
 
 /// <summary>Skip transcoder in training. W_skip begins at zero.</summary>
 /// <param name="config">Settings.</param>
 /// <param name="device">Where the parameters live.</param>
 [SaeArchitecture("skip_transcoder")]
-public sealed class SkipTranscoderTrainingSae(SkipTranscoderTrainingConfig config, Device device) : TranscoderTrainingSae(config, device);
+public sealed class SkipTranscoderTrainingSae(SkipTranscoderTrainingConfig config, Device device) : StandardTrainingSae(config, device);
 
-/// <summary>What every transcoder's settings share.</summary>
+/// <summary>
+/// What transcoders share. Each is an SAE's architecture whose settings have a width of the output of their own, and
+/// W_skip if there is a linear part; <see cref="Sae"/> does the rest.
+/// </summary>
 internal static class Transcoder
 {
+    /// <summary>Description of d_out.</summary>
+    internal const string Width = "width of a transcoder's output; follows hook_name_out if not given";
+
+    /// <summary>d_out of a file that does not say it, as SAELens reads it.</summary>
+    internal const int DefaultWidth = 768;
+
+    /// <summary>The linear part's parameter.</summary>
     internal static ParameterSpec Skip(SaeConfig config) => new("W_skip", [config.OutputWidth, config.DIn]);
 
     internal static void Check(SaeConfig config)

@@ -20,6 +20,10 @@ public sealed class TranscoderTests : IDisposable
     private readonly CpuDevice _device = new(2);
     private readonly TempFolder _temp = new();
 
+    /// <summary>The transcoders whose inference form computes exactly what the training form does.</summary>
+    public static TheoryData<string> Trained => [.. SaeRegistry.Default.TrainingNames
+        .Where(n => n.EndsWith("transcoder", StringComparison.Ordinal) && !n.StartsWith("batchtopk", StringComparison.Ordinal))];
+
     public void Dispose()
     {
         _temp.Dispose();
@@ -94,6 +98,77 @@ public sealed class TranscoderTests : IDisposable
         CheckLosses(sae, Losses, new Dictionary<string, double> { ["l1"] = 0.3 }, dead: []);
     }
 
+    [Theory]
+    [InlineData("topk_transcoder", true)]
+    [InlineData("topk_skip_transcoder", false)]
+    public void TopK_losses_and_gradients_are_those_of_plain_double_precision(string architecture, bool rescale)
+    {
+        TopKTranscoderTrainingConfig config = architecture == "topk_transcoder"
+            ? new() { K = 2, AuxLossCoefficient = 0.7, RescaleActsByDecoderNorm = rescale }
+            : new TopKSkipTranscoderTrainingConfig { K = 2, AuxLossCoefficient = 0.7, RescaleActsByDecoderNorm = rescale };
+        using var sae = Formula(config);
+        int[] dead = [0, 3, 4];
+        double[]? frozen = null;
+        Dictionary<string, double> Losses(Dictionary<string, double[]> w)
+        {
+            var (f, pre) = Plain(X(), w);
+            var (aux, kept) = (0.0, new double[f.Length]);
+            double Rank(int b, int j) => pre[(b * Features) + j] * (rescale ? Norm(w, j) : 1);
+            for (var b = 0; b < Rows; b++)
+                foreach (var j in Enumerable.Range(0, Features).OrderByDescending(j => Rank(b, j)).Take(2)) kept[(b * Features) + j] = f[(b * Features) + j];
+            var y = Output(kept, X(), w);
+            // The residual is a constant of the auxiliary loss; d_out div 2 = 1, so the best dead feature answers it.
+            frozen ??= [.. Target().Zip(y).Select(p => p.First - p.Second)];
+            for (var b = 0; b < Rows; b++)
+            {
+                var best = dead.MaxBy(j => Rank(b, j));
+                for (var i = 0; i < Out; i++) aux += Math.Pow((pre[(b * Features) + best] * w["W_dec"][(best * Out) + i]) - frozen[(b * Out) + i], 2);
+            }
+
+            return new() { ["mse_loss"] = Mse(y), ["auxiliary_reconstruction_loss"] = 0.7 * aux / Rows };
+        }
+
+        CheckLosses(sae, Losses, [], dead);
+    }
+
+    [Theory]
+    [MemberData(nameof(Trained))]
+    public void What_training_yields_is_read_from_its_folder_and_computes_the_same(string architecture)
+    {
+        var type = SaeRegistry.Default.ConfigType(architecture, training: true);
+        var json = ConfigJson.ToJson(Activator.CreateInstance(type)!);
+        if (json.ContainsKey("k")) json["k"] = 3;
+        using var sae = Formula((TrainingSaeConfig)ConfigJson.FromJson(json, type, "test"));
+        using var inference = sae.ToInference();
+        SaeLensFolder.Save(_temp["a"], inference, training: sae);
+        using var read = SaeLensFolder.Load(_temp["a"], _device);
+        using var again = SaeLensFolder.LoadForTraining(_temp["a/training"], _device);
+        using var scope = new TensorScope(_device);
+        var x = Tensor(scope, X(), In);
+        Assert.Equal([Rows, Out], read.Forward(scope, x).Shape);
+        Assert.Equal(inference.Forward(scope, x).ToArray<float>(), read.Forward(scope, x).ToArray<float>());
+        Golden.Close(architecture, read.Forward(scope, x).ToArray<float>(), sae.Forward(scope, x).ToArray<float>(), 1e-5, 1e-5);
+        Assert.Equal(sae.Forward(scope, x).ToArray<float>(), again.Forward(scope, x).ToArray<float>());
+        Assert.Equal(sae.Config, again.Config);
+    }
+
+    [Fact]
+    public void Ghost_gradients_answer_what_the_target_lacks()
+    {
+        using var sae = Formula(new TranscoderTrainingConfig { UseGhostGrads = true, NormalizeActivations = NormalizeActivations.LayerNorm });
+        using var scope = new TensorScope(_device);
+        using var tape = new Tape(scope);
+        foreach (var p in sae.Parameters.Values) tape.Watch(p);
+        var step = new TrainingStep(0, new Dictionary<string, double> { ["l1"] = 0 }, new[] { 2 });
+        var pass = sae.Forward(scope, Tensor(scope, X(), In), step, Tensor(scope, Target(), Out));
+        var loss = pass.Losses.Single(l => l.Name == "ghost_grad_loss").Value;
+        // c q is about the squared error itself, whatever the scale: mean over elements.
+        Assert.Equal(pass.Losses[0].Value.Scalar() / Out, loss.Scalar(), 1e-3);
+        tape.Backward(loss);
+        var gradient = tape.Gradient(sae.WDec).ToArray<float>().Chunk(Out).ToArray();
+        for (var j = 0; j < Features; j++) Assert.Equal(j == 2, gradient[j].Any(g => g != 0));
+    }
+
     [Fact]
     public void Two_scales_are_folded_into_one_transcoder()
     {
@@ -136,6 +211,8 @@ public sealed class TranscoderTests : IDisposable
         Refused("apply_b_dec_to_input: architecture transcoder cannot subtract b_dec", good with { ApplyBDecToInput = true });
         Refused("apply_b_dec_to_input: architecture skip_transcoder cannot subtract b_dec", new SkipTranscoderConfig { DIn = 4, DSae = 6, ApplyBDecToInput = true });
         Refused("reshape_activations: architecture transcoder takes [..., d_in]; use none", good with { ReshapeActivations = ReshapeActivations.HookZ });
+        Refused("k: 9 features a row, but there are only d_sae = 6", new TopKTranscoderTrainingConfig { DIn = 4, DOut = 3, DSae = 6, K = 9 });
+        new TopKTranscoderTrainingConfig { DIn = 4, DOut = 3, DSae = 6, K = 2, NormalizeActivations = NormalizeActivations.LayerNorm }.Validate();
         Refused("l1_coefficient: -1 is not a number of at least 0", good with { L1Coefficient = -1 });
         using var sae = Formula(new TranscoderTrainingConfig());
         using var scope = new TensorScope(_device);
@@ -220,12 +297,12 @@ public sealed class TranscoderTests : IDisposable
 
     internal static Tensor Tensor(TensorScope scope, double[] values, int width) => scope.From<float>([.. values.Select(v => (float)v)], [values.Length / width, width]);
 
-    internal TrainingSae Formula(TranscoderTrainingConfigBase config) => Formula(config, _device);
+    internal TrainingSae Formula(TrainingSaeConfig config) => Formula(config, _device);
 
     /// <summary>A transcoder whose every weight follows a formula.</summary>
-    internal static TrainingSae Formula(TranscoderTrainingConfigBase config, Device device)
+    internal static TrainingSae Formula(TrainingSaeConfig config, Device device)
     {
-        var sae = SaeRegistry.Default.CreateForTraining(config with { DIn = In, DOut = Out, DSae = Features }, device);
+        var sae = SaeRegistry.Default.CreateForTraining((TrainingSaeConfig)(config with { DIn = In, DSae = Features }).WithOutputWidth(Out), device);
         var phase = 0.0;
         foreach (var (_, p) in sae.Parameters.OrderBy(p => p.Key, StringComparer.Ordinal).Where(p => p.Key is not ("threshold" or "log_threshold")))
         {
