@@ -30,6 +30,7 @@ internal sealed class TrainVerb : Verb
         var records = SaeRegistry.Default.TrainingNames.Select(n => (Name: n, Type: SaeRegistry.Default.ConfigType(n, training: true))).ToList();
         _table.Add("SAE", records[0].Type, p => p.DeclaringType != records[0].Type);
         foreach (var (name, type) in records) _table.Add($"SAE: {name}", type);
+        _table.Add("End to end", typeof(EndToEndConfig));
         _table.Add("Synthetic source", typeof(SyntheticConfig), p => p.GetCustomAttribute<CategoryAttribute>() is null);
         _table.Add("Synthetic source: SynthSAEBench", typeof(SyntheticConfig));
     }
