@@ -37,6 +37,7 @@ internal sealed class TrainVerb : Verb
                 _table.Add($"SAE: {shared.Key}", type, p => shared.Any(o => o.Key == p.Name));
         }
 
+        _table.Add("End to end", typeof(EndToEndConfig));
         _table.Add("Synthetic source", typeof(SyntheticConfig), p => p.GetCustomAttribute<CategoryAttribute>() is null);
         _table.Add("Synthetic source: SynthSAEBench", typeof(SyntheticConfig));
     }

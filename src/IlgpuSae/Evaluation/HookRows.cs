@@ -62,7 +62,7 @@ internal sealed class HookRows
     /// <param name="activation">The activation.</param>
     /// <param name="rows">F32 [tokens, <see cref="Width"/>].</param>
     /// <param name="tokens">Which tokens, ascending; null: all.</param>
-    /// <returns>A tensor of the activation's shape.</returns>
+    /// <returns>A tensor of the activation's shape; differentiable in <paramref name="rows"/>.</returns>
     public Tensor Write(TensorScope scope, Tensor activation, Tensor rows, int[]? tokens)
     {
         if (tokens is null && _parts == 1) return Reshape.As(scope, rows, Shape);
@@ -74,7 +74,10 @@ internal sealed class HookRows
         var order = new int[all];
         for (var i = 0; i < all; i++) order[i] = n + i;
         for (var i = 0; i < n; i++) order[Index(tokens is null ? i : tokens[i])] = i;
-        return Reshape.As(scope, GatherRows.Forward(scope, table, scope.From<int>(order, [all])), Shape);
+        var whole = Reshape.As(scope, GatherRows.Forward(scope, table, scope.From<int>(order, [all])), Shape);
+        // The copies above are not recorded; the gradient of a row that was put in is that of its place.
+        scope.Recorder?.Record(whole, [rows], gradient => [Read(scope, gradient, tokens)]);
+        return whole;
     }
 
     private static void Copy(Tensor table, int row, Tensor rows)

@@ -20,6 +20,9 @@ public sealed record RunConfig
     /// <summary>What is trained. <c>d_in</c> 0 follows the source, <c>d_sae</c> 0 is eight times that.</summary>
     public required TrainingSaeConfig Sae { get; init; }
 
+    /// <summary>Whether and how it is trained through the model.</summary>
+    public EndToEndConfig EndToEnd { get; init; } = new();
+
     /// <summary>File or SAELens folder of the weights to start from; null: drawn.</summary>
     public string? InitFrom { get; init; }
 
@@ -29,11 +32,14 @@ public sealed record RunConfig
     /// <summary>Fields of the file that have no meaning here and were passed over.</summary>
     public IReadOnlyList<string> Ignored { get; init; } = [];
 
+    /// <summary>What the user ought to know about how the file was read.</summary>
+    public IReadOnlyList<string> Notes { get; init; } = [];
+
     /// <summary>As SAELens' runner writes it: the runner's fields with the SAE's under <c>sae</c>.</summary>
     public JsonObject ToJson()
     {
         var json = new JsonObject { ["sae"] = ConfigJson.ToJson(Sae) };
-        foreach (var part in new object[] { Data, Trainer })
+        foreach (var part in new object[] { Data, Trainer, EndToEnd })
         {
             foreach (var (name, value) in ConfigJson.ToJson(part)) json[RunConfigReader.RunnerName(name)] = value?.DeepClone();
         }

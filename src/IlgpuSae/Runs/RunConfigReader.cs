@@ -10,25 +10,13 @@ namespace IlgpuSae.Runs;
 
 /// <summary>
 /// Reads a run from JSON. Every field is found by its name, whether it stands at the top or in the objects
-/// <c>sae</c>, <c>trainer</c>, <c>synthetic</c> and <c>logger</c>, as SAELens' runner and trainer files have them.
+/// <c>sae</c>, <c>trainer</c>, <c>synthetic</c> and <c>logger</c>, as SAELens' runner and trainer files have them. A
+/// flat file from before SAELens 6 keeps its meaning, its defaults included (<see cref="OldRunConfig"/>).
 /// </summary>
 public static class RunConfigReader
 {
     /// <summary>What is trained where nothing names an architecture.</summary>
     public const string DefaultArchitecture = "topk";
-
-    /// <summary>Fields of SAELens that change nothing here: its logging, compilation, data loading and checkpoints.</summary>
-    private static readonly HashSet<string> Meaningless = new(StringComparer.Ordinal)
-    {
-        "act_store_device", "autocast", "autocast_lm", "cached_activations_path", "checkpoint_path", "compile_llm", "compile_sae",
-        "dataset_trust_remote_code", "dead_feature_threshold", "device", "hook_eval", "hook_layer", "is_dataset_tokenized", "llm_compilation_mode",
-        "logger", "model_class_name", "model_from_pretrained_kwargs", "model_kwargs", "n_checkpoints", "resume_from_checkpoint",
-        "sae_compilation_mode", "sae_lens_training_version", "sae_lens_version", "save_final_checkpoint", "streaming",
-        "tokens_per_buffer", "use_cached_activations", "verbose",
-    };
-
-    /// <summary>Beginnings of the logger's fields, should they stand at the top.</summary>
-    private static readonly string[] OfLogging = ["wandb", "run_name", "log_", "eval_every_"];
 
     /// <summary>Other names of fields: the trainer's and the runner's differ.</summary>
     private static readonly Dictionary<string, string> OtherNames = new(StringComparer.Ordinal)
@@ -52,7 +40,7 @@ public static class RunConfigReader
         var json = path is null ? [] : (JsonObject)JsonNode.Parse(JsonConfig.Read(path).Element.GetRawText())!;
         var run = Read(json, overrides, path ?? "options", DefaultArchitecture);
         if (run.Data is { ModelName: null, Text: null, Tokens: null, Activations: null })
-            run = Read(Under(SyntheticPreset.Training(run), json, path), overrides, path ?? "options", DefaultArchitecture);
+            run = OldRunConfig.Is(json) ? run : Read(Under(SyntheticPreset.Training(run), json, path), overrides, path ?? "options", DefaultArchitecture);
         return run with { OutputPath = run.OutputPath ?? FreeFolder(run) };
     }
 
@@ -64,6 +52,15 @@ public static class RunConfigReader
     /// <exception cref="InvalidInputException">A field is unknown or its value has the wrong kind.</exception>
     public static RunConfig Read(JsonObject json, JsonObject overrides, string where, string architecture)
     {
+        var ignored = new List<string>();
+        var notes = new List<string>();
+        if (OldRunConfig.Is(json))
+        {
+            json = OldRunConfig.Migrate(json, where, out var idle);
+            ignored.AddRange(idle);
+            notes.Add($"{where}: read as a configuration of SAELens before version 6: what it does not name has that time's default, such as adam_beta1 = 0 and normalize_sae_decoder = true");
+        }
+
         var fields = Flatten(json, where);
         foreach (var (name, value) in Flatten(overrides, where)) fields[name] = value;
         if (fields.Remove("preset", out var preset) && Text(preset, "synthetic", where) is { } named)
@@ -75,11 +72,10 @@ public static class RunConfigReader
         var chosen = Text(fields.GetValueOrDefault("architecture") ?? start["architecture"], "architecture", where) ?? architecture;
         fields.Remove("architecture");
         var saeType = SaeRegistry.Default.ConfigType(chosen, training: true);
-        var parts = new Part[] { new(saeType), new(typeof(TrainerConfig)), new(typeof(DataConfig)), new(typeof(SyntheticConfig)) };
+        var parts = new Part[] { new(saeType), new(typeof(TrainerConfig)), new(typeof(DataConfig)), new(typeof(SyntheticConfig)), new(typeof(EndToEndConfig)) };
         // What the weights were trained with holds unless the run says otherwise.
         foreach (var (name, value) in start)
             if (parts[0].Names.Contains(name)) parts[0].Given[name] = value?.DeepClone();
-        var ignored = new List<string>();
         string? initFrom = null, outputPath = null;
         foreach (var (name, value) in fields)
         {
@@ -87,7 +83,7 @@ public static class RunConfigReader
             else if (name == "output_path") outputPath = Text(value, name, where);
             else if (name == "dataset_path") AddDataset(parts[2], Text(value, name, where));
             else if (Place(parts, name, value)) continue;
-            else if (Meaningless.Contains(name) || OfLogging.Any(p => name.StartsWith(p, StringComparison.Ordinal))) ignored.Add(name);
+            else if (PassedOver.Has(name, value, where)) ignored.Add(name);
             else throw Unknown(name, parts, where);
         }
 
@@ -101,9 +97,11 @@ public static class RunConfigReader
             Trainer = (TrainerConfig)parts[1].Read(where),
             Data = (DataConfig)parts[2].Read(where),
             Synthetic = (SyntheticConfig)parts[3].Read(where),
+            EndToEnd = (EndToEndConfig)parts[4].Read(where),
             InitFrom = initFrom,
             OutputPath = outputPath,
             Ignored = ignored,
+            Notes = notes,
         };
     }
 

@@ -16,6 +16,7 @@ internal sealed class RunSource : IDisposable
     private readonly LanguageModel? _language;
     private readonly TokenSource? _tokens;
     private readonly ModelActivationSource? _activations;
+    private readonly EndToEnd? _endToEnd;
     private MixingBuffer? _buffer;
 
     private RunSource(RunConfig config, Device device)
@@ -40,6 +41,7 @@ internal sealed class RunSource : IDisposable
                     Positions = data.SeqposSlice,
                     ExcludedTokens = _language.Excluded(data.ExcludeSpecialTokens),
                 });
+                if (config.EndToEnd.E2eLoss is not null) _endToEnd = new EndToEnd(_language, _tokens, data, config.EndToEnd);
                 if (data.EvalContexts is not null) _language.OpenTokens(data, data.EvalContexts).Dispose();
             }
             catch
@@ -116,15 +118,24 @@ internal sealed class RunSource : IDisposable
     {
         config.Data.Validate();
         config.Trainer.Validate();
+        config.EndToEnd.Validate(config);
         CheckTarget(config);
         return new RunSource(config, device);
     }
 
     private IReadOnlyList<ColumnBlock> Blocks => ((IActivationSource?)_activations ?? (IActivationSource?)_file ?? Synthetic!).Blocks;
 
+    /// <summary>What a step needs besides rows: the model that end-to-end training goes through; null: nothing.</summary>
+    public IStepExtension? Extension => _endToEnd;
+
+    /// <summary>The trainer's settings with what the source decides: end to end, a batch is of whole contexts.</summary>
+    public TrainerConfig Fitted(TrainerConfig trainer) =>
+        _endToEnd is null ? trainer : trainer with { TrainBatchSizeSamples = _endToEnd.BatchRows(trainer.TrainBatchSizeSamples) };
+
     /// <summary>The rows to train on, mixed if asked.</summary>
     public IActivationSource Rows(TrainerConfig trainer)
     {
+        if (_endToEnd is not null) return _endToEnd;
         if (_activations is null) return (IActivationSource?)_file ?? Synthetic!;
         var data = _config.Data;
         var positions = data.SeqposSlice.Positions(_tokens!.ContextSize).Length;
@@ -145,7 +156,7 @@ internal sealed class RunSource : IDisposable
     {
         var sae = completed.Sae;
         var what = string.Create(CultureInfo.InvariantCulture, $"training {sae.Architecture}, {sae.DSae} features, on ");
-        if (_language is not null) return what + string.Create(CultureInfo.InvariantCulture, $"{_config.Data.HookName} of {_language.Name} ({Width} wide){To(" to ", _config.Data.HookNameOut)}, reading {_tokens!.Name} in contexts of {_tokens.ContextSize} tokens");
+        if (_language is not null) return what + string.Create(CultureInfo.InvariantCulture, $"{_config.Data.HookName} of {_language.Name} ({Width} wide){To(" to ", _config.Data.HookNameOut)}, reading {_tokens!.Name} in contexts of {_tokens.ContextSize} tokens{(_endToEnd is null ? "" : $", end to end ({ConfigJson.Name(_config.EndToEnd.E2eLoss!.Value)})")}");
         if (_file is not null) return what + string.Create(CultureInfo.InvariantCulture, $"{_file.Rows} rows of {_file.Path} ({Width} wide){To(" to ", _config.Sae.IsTranscoder ? FileActivationSource.Targets : null)}");
         return what + string.Create(CultureInfo.InvariantCulture, $"synthetic rows ({Width} wide) made of {Synthetic!.Features} true features");
     }

@@ -50,11 +50,12 @@ public sealed class TrainingRun(RunConfig config, Device device)
         if (config.OutputPath is { } output) OutputFolder.Check(output);
         using var sae = NewSae(completed, weights);
         // Given weights have a b_dec already.
-        var settings = weights is null ? completed.Trainer : completed.Trainer with { BDecInitMethod = BDecInitMethod.Zeros };
+        var settings = source.Fitted(weights is null ? completed.Trainer : completed.Trainer with { BDecInitMethod = BDecInitMethod.Zeros });
         using var trainer = new SaeTrainer(sae, source.Rows(settings), settings) { Progress = Progress };
+        if (source.Extension is { } extension) trainer.Extensions.Add(extension);
         using var sink = MetricsPath is null ? null : new JsonLinesSink(MetricsPath);
         if (sink is not null) trainer.Sinks.Add(sink);
-        foreach (var note in source.Notes.Concat(completed.Sae.Notes)) Note?.Invoke(note);
+        foreach (var note in config.Notes.Concat(source.Notes).Concat(completed.Sae.Notes)) Note?.Invoke(note);
         Note?.Invoke(source.Describe(completed));
         var training = trainer.Train(cancellation);
         using var inference = sae.ToInference();
@@ -69,7 +70,11 @@ public sealed class TrainingRun(RunConfig config, Device device)
     private static IReadOnlyList<NamedValues>? ReadWeights(string? path)
     {
         if (path is null) return null;
-        return SaeLensFolder.ReadWeights(Directory.Exists(path) ? Path.Combine(RunConfigReader.TrainingFolder(path), SaeLensFolder.WeightsFile) : path);
+        if (!Directory.Exists(path)) return SaeLensFolder.ReadWeights(path);
+        var folder = RunConfigReader.TrainingFolder(path);
+        return File.Exists(Path.Combine(folder, SaeLensFolder.ConfigFile))
+            ? SaeLensFolder.ReadState(folder)
+            : SaeLensFolder.ReadWeights(Path.Combine(folder, SaeLensFolder.WeightsFile));
     }
 
     /// <summary>Widths that the source or the weights decide, and where the SAE comes from.</summary>

@@ -155,7 +155,7 @@ public sealed class SaeTrainer : IDisposable
         var scaled = ActivationScale is { } s ? Scale.By(scope, x, (float)s) : x;
         var goal = ReferenceEquals(target, x) ? scaled : TargetScale is { } t ? Scale.By(scope, target, (float)t) : target;
 
-        var step = new StepContext(this, scope, scaled, goal, new TrainingStep(Steps, coefficients, dead) { Seed = Config.Seed, TotalSteps = TotalSteps }, lr);
+        var step = new StepContext(this, scope, x, scaled, goal, new TrainingStep(Steps, coefficients, dead) { Seed = Config.Seed, TotalSteps = TotalSteps }, lr);
         foreach (var e in Extensions) e.BeforeForward(step);
         TrainingPass pass;
         using (var tape = new Tape(scope))

@@ -8,9 +8,9 @@ public sealed class StepContext
 {
     private readonly Dictionary<string, Tensor?> _gradients = new(StringComparer.Ordinal);
 
-    internal StepContext(SaeTrainer trainer, TensorScope scope, Tensor x, Tensor target, TrainingStep step, double lr)
+    internal StepContext(SaeTrainer trainer, TensorScope scope, Tensor rows, Tensor x, Tensor target, TrainingStep step, double lr)
     {
-        (Trainer, Scope, X, Target, Step, Lr) = (trainer, scope, x, target, step, lr);
+        (Trainer, Scope, Rows, X, Target, Step, Lr) = (trainer, scope, rows, x, target, step, lr);
     }
 
     /// <summary>The trainer.</summary>
@@ -18,6 +18,9 @@ public sealed class StepContext
 
     /// <summary>Owns everything the step makes.</summary>
     public TensorScope Scope { get; }
+
+    /// <summary>F32 [n, d_in]: the batch as it was given, for an SAE the very tensor that the source made.</summary>
+    public Tensor Rows { get; }
 
     /// <summary>F32 [n, d_in]: the batch, multiplied by the activation scale.</summary>
     public Tensor X { get; }

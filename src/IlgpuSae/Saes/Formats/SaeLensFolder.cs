@@ -120,6 +120,15 @@ public static class SaeLensFolder
         })];
     }
 
+    /// <summary>The tensors of a folder in today's form: what old versions wrote besides is folded in.</summary>
+    /// <param name="folder">The folder, with its configuration.</param>
+    /// <exception cref="InvalidFileException">A file is missing or cannot be used.</exception>
+    public static IReadOnlyList<NamedValues> ReadState(string folder)
+    {
+        var path = Path.Combine(folder, WeightsFile);
+        return SaeLensMigration.Migrate(ReadWeights(path), path, Path.Combine(folder, ConfigFile));
+    }
+
     /// <summary>
     /// Writes a folder, whole or not at all. A folder that holds nothing but what this method writes is replaced.
     /// </summary>
@@ -217,8 +226,7 @@ public static class SaeLensFolder
     {
         try
         {
-            var path = Path.Combine(folder, WeightsFile);
-            sae.ImportState(SaeLensMigration.Migrate(ReadWeights(path), path, Path.Combine(folder, ConfigFile)), path);
+            sae.ImportState(ReadState(folder), Path.Combine(folder, WeightsFile));
             return sae;
         }
         catch

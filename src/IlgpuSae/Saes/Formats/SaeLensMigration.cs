@@ -85,7 +85,7 @@ internal static class SaeLensMigration
     }
 
     /// <summary>Whether a version lies before 6.0.0-rc.0.</summary>
-    private static bool IsBefore6(string version)
+    internal static bool IsBefore6(string version)
     {
         var digits = new string([.. version.TakeWhile(char.IsAsciiDigit)]);
         if (!int.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out var major)) return true;
