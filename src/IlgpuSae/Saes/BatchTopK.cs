@@ -94,6 +94,13 @@ public class BatchTopKTrainingSae : TrainingSae
     }
 
     /// <inheritdoc/>
+    public override void ScaleOutput(double factor)
+    {
+        base.ScaleOutput(factor);
+        if (Own.RescaleActsByDecoderNorm) _threshold *= factor;
+    }
+
+    /// <inheritdoc/>
     public override void AfterStep(TensorScope scope, TrainingPass pass)
     {
         var least = SmallestPositive.Of(scope, pass.Features.Values).Scalar();
@@ -103,7 +110,7 @@ public class BatchTopKTrainingSae : TrainingSae
     /// <inheritdoc/>
     public override Sae ToInference()
     {
-        var sae = CopyParametersTo(new JumpReLUSae((JumpReLUConfig)Config.ToInference(), Device));
+        var sae = CopyParametersTo(SaeRegistry.Default.Create(Config.ToInference(), Device));
         if (Own.RescaleActsByDecoderNorm) sae.FoldDecoderNorm();
         var thresholds = new float[Config.DSae];
         Array.Fill(thresholds, (float)_threshold);

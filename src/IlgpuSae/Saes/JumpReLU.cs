@@ -5,7 +5,7 @@ using IlgpuSae.Tensors;
 namespace IlgpuSae.Saes;
 
 /// <summary>Settings of a JumpReLU SAE: f = ReLU(h) 1[h > threshold].</summary>
-public sealed record JumpReLUConfig : SaeConfig
+public record JumpReLUConfig : SaeConfig
 {
     /// <inheritdoc/>
     public override string Architecture => "jumprelu";
@@ -28,7 +28,7 @@ public enum JumpReLUSparsityLoss
 }
 
 /// <summary>Settings of a JumpReLU SAE in training.</summary>
-public sealed record JumpReLUTrainingConfig : TrainingSaeConfig
+public record JumpReLUTrainingConfig : TrainingSaeConfig
 {
     /// <inheritdoc/>
     public override string Architecture => "jumprelu";
@@ -106,7 +106,7 @@ public sealed record JumpReLUTrainingConfig : TrainingSaeConfig
 /// <param name="config">Settings.</param>
 /// <param name="device">Where the parameters live.</param>
 [SaeArchitecture("jumprelu")]
-public sealed class JumpReLUSae(JumpReLUConfig config, Device device) : Sae(config, device)
+public class JumpReLUSae(JumpReLUConfig config, Device device) : Sae(config, device)
 {
     /// <inheritdoc/>
     protected override IReadOnlyList<string> PreActivationUnits => ["b_enc", "threshold"];
@@ -134,7 +134,7 @@ public sealed class JumpReLUSae(JumpReLUConfig config, Device device) : Sae(conf
 /// <param name="config">Settings.</param>
 /// <param name="device">Where the parameters live.</param>
 [SaeArchitecture("jumprelu")]
-public sealed class JumpReLUTrainingSae(JumpReLUTrainingConfig config, Device device) : TrainingSae(config, device)
+public class JumpReLUTrainingSae(JumpReLUTrainingConfig config, Device device) : TrainingSae(config, device)
 {
     internal const string Threshold = "threshold";
     internal const string LogThreshold = "log_threshold";
@@ -180,7 +180,7 @@ public sealed class JumpReLUTrainingSae(JumpReLUTrainingConfig config, Device de
     /// <inheritdoc/>
     public override Sae ToInference()
     {
-        var sae = CopyParametersTo(new JumpReLUSae((JumpReLUConfig)Config.ToInference(), Device));
+        var sae = CopyParametersTo(SaeRegistry.Default.Create(Config.ToInference(), Device));
         sae.Parameters[Threshold].CopyFrom<float>(Thresholds());
         return sae;
     }

@@ -181,13 +181,14 @@ internal static class TopK
         rescale ? SparseScale.Columns(scope, features, Norms(scope, sae), divide: true) : features;
 
     /// <summary>
-    /// coefficient * min(N / (d_in div 2), 1) * mean over rows of ||a W_dec - (x - reconstruction)||^2 over N dead features.
+    /// coefficient * min(N / (d_out div 2), 1) * mean over rows of ||a W_dec - (target - reconstruction)||^2 over N dead features;
+    /// of an SAE d_out is d_in and the target x.
     /// </summary>
     /// <param name="scope">Owns the result.</param>
     /// <param name="sae">The SAE.</param>
     /// <param name="context">The forward pass.</param>
     /// <param name="dead">The dead features that may help, ascending.</param>
-    /// <param name="reconstruction">F32 [n, d_in]: what they help; a constant.</param>
+    /// <param name="reconstruction">F32 [n, d_out]: what they help; a constant.</param>
     /// <param name="coefficient">Weight.</param>
     /// <param name="rescale">Whether they compete by pre-activation times decoder norm.</param>
     /// <param name="magnitudes">Whether they compete by magnitude.</param>

@@ -13,6 +13,7 @@ public sealed class SaeGoldenGpuTests
     [InlineData("gated")]
     [InlineData("jumprelu")]
     [InlineData("skip_transcoder")]
+    [InlineData("jumprelu_transcoder")]
     [InlineData("standard_layer_norm")]
     [InlineData("topk_rescale_decnorm")]
     public void An_SAE_from_a_folder_computes_what_SAELens_computes(string name)

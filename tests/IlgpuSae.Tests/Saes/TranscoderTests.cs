@@ -33,6 +33,7 @@ public sealed class TranscoderTests : IDisposable
     [Theory]
     [InlineData("transcoder")]
     [InlineData("skip_transcoder")]
+    [InlineData("jumprelu_transcoder")]
     public void A_transcoder_from_a_folder_computes_what_SAELens_computes(string name)
     {
         var golden = Golden.Open("sae", name);
@@ -47,6 +48,7 @@ public sealed class TranscoderTests : IDisposable
 
     [Theory]
     [InlineData("transcoder")]
+    [InlineData("jumprelu_transcoder")]
     public void Folding_decoder_norms_gives_what_SAELens_gives(string name)
     {
         var golden = Golden.Open("sae", name);
@@ -132,12 +134,73 @@ public sealed class TranscoderTests : IDisposable
     }
 
     [Theory]
+    [InlineData("batchtopk_transcoder", true)]
+    [InlineData("batchtopk_skip_transcoder", false)]
+    public void BatchTopK_losses_and_gradients_are_those_of_plain_double_precision(string architecture, bool rescale)
+    {
+        BatchTopKTranscoderTrainingConfig config = architecture == "batchtopk_transcoder"
+            ? new() { K = 1.5, RescaleActsByDecoderNorm = rescale }
+            : new BatchTopKSkipTranscoderTrainingConfig { K = 1.5, RescaleActsByDecoderNorm = rescale };
+        using var sae = Formula(config);
+        Dictionary<string, double> Losses(Dictionary<string, double[]> w)
+        {
+            var (f, _) = Plain(X(), w);
+            var kept = new double[f.Length];
+            foreach (var n in Enumerable.Range(0, f.Length).OrderByDescending(n => f[n] * (rescale ? Norm(w, n % Features) : 1)).Take(7)) kept[n] = f[n];
+            return new() { ["mse_loss"] = Mse(Output(kept, X(), w)), ["auxiliary_reconstruction_loss"] = 0 };
+        }
+
+        CheckLosses(sae, Losses, [], dead: []);
+    }
+
+    [Theory]
+    [InlineData("jumprelu_transcoder")]
+    [InlineData("jumprelu_skip_transcoder")]
+    public void JumpReLU_losses_are_those_of_plain_double_precision(string architecture)
+    {
+        JumpReLUTranscoderTrainingConfig config = architecture == "jumprelu_transcoder"
+            ? new() { JumpreluInitThreshold = 0.4, JumpreluBandwidth = 0.2 }
+            : new JumpReLUSkipTranscoderTrainingConfig { JumpreluInitThreshold = 0.4, JumpreluBandwidth = 0.2 };
+        using var sae = Formula(config);
+        Dictionary<string, double> Losses(Dictionary<string, double[]> w)
+        {
+            var (f, _) = Plain(X(), w);
+            double[] kept = [.. f.Select(v => v > 0.4 ? v : 0)];
+            return new() { ["mse_loss"] = Mse(Output(kept, X(), w)), ["l0_loss"] = 0.5 * kept.Count(v => v > 0) / Rows };
+        }
+
+        // Thresholds move by straight-through gradients, which no difference shows.
+        CheckLosses(sae, Losses, new() { ["l0"] = 0.5 }, dead: [], w => Losses(w)["mse_loss"], skip: ["log_threshold"]);
+    }
+
+    [Fact]
+    public void A_BatchTopK_transcoders_threshold_follows_the_scale_of_its_output()
+    {
+        using var sae = Formula(new BatchTopKTranscoderTrainingConfig { K = 1.5, TopkThresholdLr = 1 });
+        using var scope = new TensorScope(_device);
+        var x = Tensor(scope, X(), In);
+        var pass = sae.Forward(scope, Scale.By(scope, x, 0.4f), new TrainingStep(0, new Dictionary<string, double>(), default), Tensor(scope, Target(), Out));
+        sae.AfterStep(scope, pass);
+        // Just below the smallest that was kept, the threshold keeps what the batch kept.
+        var state = sae.ExportState();
+        sae.ImportState([.. state.Select(s => s.Name == "topk_threshold" ? s with { Values = [s.Values[0] * 0.999f], Doubles = null } : s)], "test");
+        var before = sae.Forward(scope, Scale.By(scope, x, 0.4f)).ToArray<float>();
+        sae.FoldActivationScale(0.4);
+        sae.ScaleOutput(0.4 / 5);
+        using var inference = sae.ToInference();
+        Assert.IsType<JumpReLUTranscoderSae>(inference);
+        var after = inference.Forward(scope, x).ToArray<float>();
+        for (var i = 0; i < after.Length; i++) Assert.Equal(before[i] / 5, after[i], 1e-5);
+    }
+
+    [Theory]
     [MemberData(nameof(Trained))]
     public void What_training_yields_is_read_from_its_folder_and_computes_the_same(string architecture)
     {
         var type = SaeRegistry.Default.ConfigType(architecture, training: true);
         var json = ConfigJson.ToJson(Activator.CreateInstance(type)!);
         if (json.ContainsKey("k")) json["k"] = 3;
+        if (json.ContainsKey("jumprelu_init_threshold")) json["jumprelu_init_threshold"] = 0.4;
         using var sae = Formula((TrainingSaeConfig)ConfigJson.FromJson(json, type, "test"));
         using var inference = sae.ToInference();
         SaeLensFolder.Save(_temp["a"], inference, training: sae);
@@ -213,6 +276,9 @@ public sealed class TranscoderTests : IDisposable
         Refused("reshape_activations: architecture transcoder takes [..., d_in]; use none", good with { ReshapeActivations = ReshapeActivations.HookZ });
         Refused("k: 9 features a row, but there are only d_sae = 6", new TopKTranscoderTrainingConfig { DIn = 4, DOut = 3, DSae = 6, K = 9 });
         new TopKTranscoderTrainingConfig { DIn = 4, DOut = 3, DSae = 6, K = 2, NormalizeActivations = NormalizeActivations.LayerNorm }.Validate();
+        Refused("k: 9 features a row, but there are only d_sae = 6", new BatchTopKTranscoderTrainingConfig { DIn = 4, DOut = 3, DSae = 6, K = 9 });
+        Refused("jumprelu_bandwidth: 0 is not a positive number", new JumpReLUTranscoderTrainingConfig { DIn = 4, DOut = 3, DSae = 6, JumpreluBandwidth = 0 });
+        Refused("d_out: -2 is not a width", new JumpReLUSkipTranscoderConfig { DIn = 4, DOut = -2, DSae = 6 });
         Refused("l1_coefficient: -1 is not a number of at least 0", good with { L1Coefficient = -1 });
         using var sae = Formula(new TranscoderTrainingConfig());
         using var scope = new TensorScope(_device);
