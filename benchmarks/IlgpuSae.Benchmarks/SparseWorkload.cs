@@ -5,9 +5,9 @@ namespace IlgpuSae.Benchmarks;
 /// <summary>Tensors of an SAE and a batch: normal activations, weights as at the start of training, a random pattern.</summary>
 internal sealed class SparseWorkload : IDisposable
 {
-    public SparseWorkload(int rows, int dIn, int dSae, int active)
+    public SparseWorkload(int rows, int dIn, int dSae, int active, int threads = 0)
     {
-        Device = new CpuDevice();
+        Device = threads == 0 ? new CpuDevice() : new CpuDevice(threads);
         Scope = new TensorScope(Device);
         X = Normal([rows, dIn], 1, 1);
         WEnc = Normal([dSae, dIn], 2, 1 / MathF.Sqrt(dIn));

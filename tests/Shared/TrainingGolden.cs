@@ -92,6 +92,8 @@ internal sealed class TrainingGolden : IDisposable
         SameWeights(inference, _golden.PathOf(Path.Combine("final_inference", SaeLensFolder.WeightsFile)), abs);
         Assert.Equal(SaeLensFolder.ReadConfig(_golden.PathOf("final_inference")), inference.Config);
         Assert.Equal(SaeLensFolder.ReadConfig(_golden.PathOf("final_training"), training: true), report.Sae.Config);
+        Assert.Equal(Keys(_golden.PathOf(Path.Combine("final_inference", SaeLensFolder.ConfigFile))), Keys(inference.Config));
+        Assert.Equal(Keys(_golden.PathOf(Path.Combine("final_training", SaeLensFolder.ConfigFile))), Keys(report.Sae.Config));
         var state = _golden.Floats("trainer_state.safetensors");
         Assert.Equal(state["n_forward_passes_since_fired"], Trainer.Activity.StepsSinceFired.Select(n => (float)n));
         // Counts over 2560 rows, of which a few may fall on the other side of ReLU.
@@ -104,6 +106,12 @@ internal sealed class TrainingGolden : IDisposable
         Sae.Dispose();
         _rows.Dispose();
     }
+
+    /// <summary>The fields of a configuration that SAELens wrote, and of one of ours, in order.</summary>
+    private static IEnumerable<string> Keys(string path) =>
+        JsonNode.Parse(File.ReadAllText(path))!.AsObject().Select(p => p.Key).Order(StringComparer.Ordinal);
+
+    private static IEnumerable<string> Keys(SaeConfig config) => ConfigJson.ToJson(config).Select(p => p.Key).Order(StringComparer.Ordinal);
 
     private static void SameWeights(Sae sae, string path, double abs)
     {

@@ -45,15 +45,17 @@ public sealed class SaeGoldenGpuTests
     [InlineData("topk_dead")]
     public void Five_steps_are_those_SAELens_made(string name)
     {
+        // The two whose kernels another case runs as well make two steps, unless all five are asked for: a minute less.
+        var steps = name is "batchtopk_dead" or "jumprelu_step" && Environment.GetEnvironmentVariable("ILGPUSAE_ALL_STEPS") is null ? 2 : 5;
         using var device = Device.Open("ilgpu-cpu");
         using var run = new TrainingGolden(name, device);
         using var stop = new CancellationTokenSource();
         run.Trainer.Progress = p =>
         {
             run.CheckStep(p.Metrics);
-            if (p.Metrics.Step == 4) stop.Cancel();
+            if (p.Metrics.Step == steps - 1) stop.Cancel();
         };
         var report = run.Trainer.Train(stop.Token);
-        Assert.Equal((TrainingEnd.Cancelled, 5L), (report.End, report.Steps));
+        Assert.Equal((TrainingEnd.Cancelled, (long)steps), (report.End, report.Steps));
     }
 }
