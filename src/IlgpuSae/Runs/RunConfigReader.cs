@@ -22,7 +22,7 @@ public static class RunConfigReader
     {
         "act_store_device", "autocast", "autocast_lm", "cached_activations_path", "checkpoint_path", "compile_llm", "compile_sae",
         "dataset_trust_remote_code", "dead_feature_threshold", "device", "hook_eval", "hook_layer", "is_dataset_tokenized", "llm_compilation_mode",
-        "logger", "model_class_name", "model_from_pretrained_kwargs", "model_kwargs", "n_checkpoints", "resume_from_checkpoint",
+        "logger", "model_class_name", "model_kwargs", "n_checkpoints", "resume_from_checkpoint",
         "sae_compilation_mode", "sae_lens_training_version", "sae_lens_version", "save_final_checkpoint", "streaming",
         "tokens_per_buffer", "use_cached_activations", "verbose",
     };
