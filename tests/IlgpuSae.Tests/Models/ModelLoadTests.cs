@@ -63,7 +63,7 @@ public sealed class ModelLoadTests
     }
 
     [Theory]
-    [InlineData("gpt2_tiny", SafetensorsType.BF16, DType.F32)] // Conv1D is transposed, which widens it
+    [InlineData("gpt2_tiny", SafetensorsType.BF16, DType.BF16)] // Conv1D, which is turned when loaded
     [InlineData("llama_gqa", SafetensorsType.BF16, DType.BF16)]
     [InlineData("llama_gqa", SafetensorsType.F16, DType.F16)]
     public void Sixteen_bit_weights_give_the_same_bytes_kept_and_widened(string golden, SafetensorsType stored, DType kept)
@@ -72,7 +72,7 @@ public sealed class ModelLoadTests
         var path = Checkpoint.Of(golden).Save(folder, stored);
         using var device = new CpuDevice(1);
         using var narrow = HookedTransformer.Load(path, device);
-        using var wide = HookedTransformer.Load(path, device, new ModelLoadOptions { KeepStoredType = false });
+        using var wide = HookedTransformer.Load(path, device, new ModelLoadOptions { Storage = WeightStorage.F32 });
         Assert.Equal(kept, narrow.Parameters["blocks.0.mlp.W_in"].Type);
         Assert.Equal(DType.F32, wide.Parameters["blocks.0.mlp.W_in"].Type);
         var logits = Logits(narrow);
@@ -120,6 +120,24 @@ public sealed class ModelLoadTests
             var expected = plain.Activations(scope, tokens, name)[name].ToArray<float>().Select((v, i) => v + (((i % width % 7) - 3) / 10f)).ToArray();
             Golden.Close(name, model.Activations(scope, tokens, name)[name].ToArray<float>(), expected, 1e-5, 0);
         }
+    }
+
+    [Theory]
+    [InlineData("gpt2_tiny", "n_embd:hidden_size n_head:num_attention_heads n_layer:num_hidden_layers n_positions:max_position_embeddings n_ctx:")]
+    [InlineData("gpt_neo_tinystories", "num_heads:num_attention_heads num_layers:num_hidden_layers attention_layers:")]
+    [InlineData("gpt_neox_pythia", "rotary_emb_base:rope_theta rotary_pct:partial_rotary_factor")]
+    public void Either_spelling_of_a_key_gives_the_same_model(string golden, string renames)
+    {
+        var c = Checkpoint.Of(golden);
+        foreach (var rename in renames.Split(' '))
+        {
+            if (rename.Split(':') is not [var old, var other]) continue;
+            var value = c.Config[old]!.DeepClone();
+            c.Config.Remove(old);
+            if (other.Length > 0) c.Config[other] = value;
+        }
+
+        Assert.Equal(Logits(Checkpoint.Of(golden)), Logits(c));
     }
 
     [Fact]
