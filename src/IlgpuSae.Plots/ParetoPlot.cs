@@ -1,4 +1,3 @@
-using System.Globalization;
 using IlgpuSae.Files;
 using IlgpuSae.Runs;
 using ScottPlot;
