@@ -4,6 +4,7 @@ using System.Globalization;
 using System.Reflection;
 using System.Text.Json.Nodes;
 using IlgpuSae.Activations;
+using IlgpuSae.Plots;
 using IlgpuSae.Runs;
 using IlgpuSae.Saes;
 using IlgpuSae.Training;
@@ -19,6 +20,7 @@ internal sealed class TrainVerb : Verb
     private readonly Option<string?> _synthetic = Options.Text("--synthetic", "NAME", $"Rows whose features are known: {string.Join(", ", SyntheticPreset.Names)}. [superposition]");
     private readonly Option<string?> _initFrom = Options.Text("--init-from", "PATH", "Start from these weights: an SAE's folder, or a safetensors file under SAELens' names.");
     private readonly Option<string?> _output = Options.Text("--output-path", "DIR", "Folder for the result. [output/ARCHITECTURE-SOURCE]");
+    private readonly Option<string?> _sweep = Options.Text("--sweep", "FILE", "Train several SAEs on one stream of activations: JSON with base, runs and grid; options win over its base.");
     private readonly Option<string?> _metrics = Options.Text("--metrics", "FILE", "Write every step's losses and more, one JSON object a line.");
     private readonly Option<bool> _noShuffle = Options.Switch("--no-shuffle", "Keep the order of the rows.");
     private readonly OptionTable _table = new(RunConfigReader.RunnerName);
@@ -44,7 +46,7 @@ internal sealed class TrainVerb : Verb
 
     public override IEnumerable<OptionGroup> Groups =>
     [
-        new("Run", _config, _model, _architecture, _synthetic, _initFrom, _output, _metrics, _noShuffle),
+        new("Run", _config, _sweep, _model, _architecture, _synthetic, _initFrom, _output, _metrics, _noShuffle),
         .. _table.Groups,
     ];
 
@@ -53,11 +55,18 @@ internal sealed class TrainVerb : Verb
         "ilgpusae train",
         "ilgpusae train --synthetic synthsaebench-1k --architecture topk",
         "ilgpusae train --model gpt2 --hook-name blocks.8.hook_resid_pre --text corpus.txt --architecture topk --k 32",
+        "ilgpusae train --sweep sweep.json",
         "ilgpusae train --activations acts.safetensors --init-from start.safetensors --no-shuffle --config run.json",
     ];
 
     public override void Run(ParseResult arguments, Session session)
     {
+        if (arguments.GetValue(_sweep) is { } sweep)
+        {
+            Sweep(arguments, session, sweep);
+            return;
+        }
+
         var config = RunConfigReader.Load(arguments.GetValue(_config), Given(arguments));
         using var device = session.OpenDevice();
         var run = new TrainingRun(config, device)
@@ -75,6 +84,29 @@ internal sealed class TrainVerb : Verb
         throw new InterruptedException(report.Training.Steps == 0
             ? "nothing was trained yet, nothing is saved"
             : string.Create(CultureInfo.InvariantCulture, $"stopped after {report.Training.Steps} steps; go on with --init-from {config.OutputPath}"));
+    }
+
+    private void Sweep(ParseResult arguments, Session session, string file)
+    {
+        if (arguments.GetValue(_config) is not null) throw new InvalidInputException("--config and --sweep: the sweep's file holds the settings under base; give only one of them");
+        var config = SweepConfig.Load(file, Given(arguments));
+        using var device = session.OpenDevice();
+        var sweep = new TrainingSweep(config, device)
+        {
+            MetricsPath = arguments.GetValue(_metrics),
+            Note = session.Note,
+            Progress = p => session.Progress($"[{config.Items[p.Run].Name}]  " + Line(p.Progress), force: false),
+        };
+        var report = sweep.Execute(session.Interrupt);
+        session.EndProgress();
+        var plots = ParetoPlot.Save(report);
+        SweepTable.Write(session, report, plots);
+        if (report.Cancelled) session.WriteJson();
+        if (report.Cancelled) throw new InterruptedException($"stopped; what was trained until then is in {config.OutputPath}");
+        var failed = report.Runs.Where(r => r.Failure is not null).ToList();
+        if (failed.Count == 0) return;
+        session.WriteJson();
+        throw new TrainingFailedException($"{failed.Count} of {report.Runs.Count} runs failed, the others are complete; {failed[0].Item.Name}: {failed[0].Failure}");
     }
 
     private static string Line(TrainingProgress p) => string.Create(CultureInfo.InvariantCulture,

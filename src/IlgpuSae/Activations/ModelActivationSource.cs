@@ -67,6 +67,9 @@ public sealed class ModelActivationSource : IActivationSource, IDisposable
         Width = Blocks.Sum(b => b.Width);
     }
 
+    /// <summary>The hooks, in the order of the columns.</summary>
+    public IReadOnlyList<ActivationHook> Hooks => _options.Hooks;
+
     /// <inheritdoc/>
     public int Width { get; }
 

@@ -1,5 +1,6 @@
 using System.Numerics;
 using IlgpuSae.Kernels;
+using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Activations;
 
@@ -68,10 +69,23 @@ public sealed class SynthSaeBench : GroundTruthSource
     /// <summary>The offset of every row, [d_in].</summary>
     public ReadOnlySpan<float> Bias => _bias;
 
-    /// <summary>How often each feature is meant to be active, without drawing the world.</summary>
+    /// <summary>
+    /// How many of the most frequent features are in a row on average, measured on a thousand rows; directions do not
+    /// matter and are not made.
+    /// </summary>
     /// <param name="config">Settings.</param>
-    /// <returns>[n_true], falling.</returns>
-    public static IReadOnlyList<double> Frequencies(SyntheticConfig config) => Zipf(config);
+    /// <param name="first">How many features count, from the first.</param>
+    /// <exception cref="InvalidInputException">A setting is out of range.</exception>
+    public static double MeanActive(SyntheticConfig config, int first)
+    {
+        const int Rows = 1000;
+        config.Validate();
+        var world = new SynthSaeBench(config with { DIn = 2, OrthogonalizationSteps = 0 });
+        using var device = new CpuDevice(1);
+        using var scope = new TensorScope(device);
+        _ = world.Next(scope, Rows, out var truth);
+        return truth.Indices.ToArray<int>().Count(j => j < first) / (double)Rows;
+    }
 
     /// <inheritdoc/>
     private protected override void Row(long number, Span<float> row, RowDraft draft)

@@ -161,14 +161,14 @@ public sealed record SyntheticConfig
     public static SyntheticConfig SynthSaeBench16k { get; } = new() { Generator = FeatureGenerator.SynthSaeBench, NTrue = 16384, DIn = 768 };
 
     /// <summary>
-    /// A sixteenth of <see cref="SynthSaeBench16k"/>, for a laptop: 1,024 features in 96 dimensions, about 12 of them in
+    /// A sixteenth of <see cref="SynthSaeBench16k"/>, for a laptop: 1,024 features in 128 dimensions, about 8 of them in
     /// a row. Trees are as deep and wide; there are 8 of them.
     /// </summary>
     public static SyntheticConfig SynthSaeBench1k { get; } = new()
     {
         Generator = FeatureGenerator.SynthSaeBench,
         NTrue = 1024,
-        DIn = 96,
+        DIn = 128,
         TotalRootNodes = 8,
         MinFiringProb = 2e-3,
     };

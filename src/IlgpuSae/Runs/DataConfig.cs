@@ -108,6 +108,10 @@ public sealed record DataConfig
     [Description("mix rows before training; --no-shuffle keeps their order")]
     public bool Shuffle { get; init; } = true;
 
+    /// <summary>Seed of the rows: of their order, and of synthetic rows themselves; null: the run's seed.</summary>
+    [Description("seed of the rows' order and of synthetic rows; the run's seed if not given")]
+    public ulong? DataSeed { get; init; }
+
     /// <summary>Model batches to judge on after training; null: all of <see cref="EvalContexts"/>, else 10.</summary>
     [Description("model batches to judge on after training; all of eval_contexts, else 10, if not given; 0: do not judge")]
     public int? NEvalBatches { get; init; }

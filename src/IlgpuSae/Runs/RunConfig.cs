@@ -29,6 +29,9 @@ public sealed record RunConfig
     /// <summary>Folder for the result.</summary>
     public string? OutputPath { get; init; }
 
+    /// <summary>Seed of the order of rows.</summary>
+    internal ulong RowSeed => Data.DataSeed ?? Trainer.Seed;
+
     /// <summary>Fields of the file that have no meaning here and were passed over.</summary>
     public IReadOnlyList<string> Ignored { get; init; } = [];
 

@@ -38,10 +38,30 @@ public static class RunConfigReader
     public static RunConfig Load(string? path, JsonObject overrides)
     {
         var json = path is null ? [] : (JsonObject)JsonNode.Parse(JsonConfig.Read(path).Element.GetRawText())!;
-        var run = Read(json, overrides, path ?? "options", DefaultArchitecture);
-        if (run.Data is { ModelName: null, Text: null, Tokens: null, Activations: null })
-            run = OldRunConfig.Is(json) ? run : Read(Under(SyntheticPreset.Training(run), json, path), overrides, path ?? "options", DefaultArchitecture);
-        return run with { OutputPath = run.OutputPath ?? FreeFolder(run) };
+        var run = Load(json, overrides, path ?? "options");
+        return run with { OutputPath = run.OutputPath ?? FreeFolder(run, run.Sae.Architecture) };
+    }
+
+    /// <summary>Reads a run; a synthetic source's own settings stand for what no one gave.</summary>
+    /// <param name="json">The file's content.</param>
+    /// <param name="overrides">Fields that win over the file's.</param>
+    /// <param name="where">The file, for messages.</param>
+    internal static RunConfig Load(JsonObject json, JsonObject overrides, string where)
+    {
+        var run = Read(json, overrides, where, DefaultArchitecture);
+        return run.Data is { ModelName: null, Text: null, Tokens: null, Activations: null } && !OldRunConfig.Is(json)
+            ? Read(Under(SyntheticPreset.Training(run), json, where), overrides, where, DefaultArchitecture)
+            : run;
+    }
+
+    /// <summary>Fields all at the top, under their own names; later objects win.</summary>
+    /// <param name="where">The file, for messages.</param>
+    /// <param name="objects">As in files.</param>
+    internal static JsonObject Merge(string where, params IEnumerable<JsonObject> objects)
+    {
+        var all = new JsonObject();
+        foreach (var (name, value) in objects.SelectMany(o => Flatten(o, where))) all[name] = value?.DeepClone();
+        return all;
     }
 
     /// <summary>Reads a run.</summary>
@@ -88,6 +108,8 @@ public static class RunConfigReader
         }
 
         var sae = (TrainingSaeConfig)parts[0].Read(where);
+        var data = (DataConfig)parts[2].Read(where);
+        var synthetic = (SyntheticConfig)parts[3].Read(where);
         // Widths that are not given follow from the source; given ones are checked as they are.
         if (sae.DIn < 1 && fields.ContainsKey("d_in")) throw new InvalidInputException($"d_in: {sae.DIn} is not a width; it must be at least 1");
         if (sae.DSae < 1 && fields.ContainsKey("d_sae")) throw new InvalidInputException($"d_sae: {sae.DSae} features; it must be at least 1");
@@ -95,8 +117,8 @@ public static class RunConfigReader
         {
             Sae = sae,
             Trainer = (TrainerConfig)parts[1].Read(where),
-            Data = (DataConfig)parts[2].Read(where),
-            Synthetic = (SyntheticConfig)parts[3].Read(where),
+            Data = data,
+            Synthetic = data.DataSeed is { } rows ? synthetic with { Seed = rows } : synthetic,
             EndToEnd = (EndToEndConfig)parts[4].Read(where),
             InitFrom = initFrom,
             OutputPath = outputPath,
@@ -115,10 +137,10 @@ public static class RunConfigReader
     };
 
     /// <summary>The fields of one object, and below them those of another that it does not have.</summary>
-    private static JsonObject Under(JsonObject below, JsonObject json, string? path)
+    private static JsonObject Under(JsonObject below, JsonObject json, string where)
     {
         var all = (JsonObject)below.DeepClone();
-        foreach (var (name, value) in Flatten(json, path ?? "options"))
+        foreach (var (name, value) in Flatten(json, where))
         {
             all.Remove(RunnerName(name));
             all[name] = value?.DeepClone();
@@ -128,12 +150,12 @@ public static class RunConfigReader
     }
 
     /// <summary>A folder under <c>output/</c> that does not exist yet.</summary>
-    private static string FreeFolder(RunConfig run)
+    internal static string FreeFolder(RunConfig run, string what)
     {
         var source = run.Data.ModelName is { } model ? Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(model))) + "-" + run.Data.HookName
             : run.Data.Activations is { } file ? Path.GetFileNameWithoutExtension(file)
             : "synthetic";
-        var name = Path.Combine("output", $"{run.Sae.Architecture}-{source}");
+        var name = Path.Combine("output", $"{what}-{source}");
         var free = name;
         for (var i = 2; Directory.Exists(free) || File.Exists(free); i++) free = string.Create(CultureInfo.InvariantCulture, $"{name}-{i}");
         return free;
@@ -181,7 +203,8 @@ public static class RunConfigReader
             else if (name is "sae" or "sae_cfg" or "trainer" or "trainer_cfg" or "synthetic")
             {
                 if (value is not JsonObject nested) throw new InvalidInputException($"{where}: field \"{name}\" is not an object");
-                foreach (var (inner, v) in Flatten(nested, where)) fields[inner] = v;
+                // The world's own seed; the run's stands beside it.
+                foreach (var (inner, v) in Flatten(nested, where)) fields[name == "synthetic" && inner == "seed" ? "data_seed" : inner] = v;
             }
             else
             {

@@ -17,26 +17,26 @@ internal sealed class RunSource : IDisposable
     private readonly TokenSource? _tokens;
     private readonly ModelActivationSource? _activations;
     private readonly EndToEnd? _endToEnd;
+    private readonly RunSource? _opened;
+    private readonly JudgedOn _judged;
     private MixingBuffer? _buffer;
 
-    private RunSource(RunConfig config, Device device)
+    private RunSource(RunConfig config, Device device, IReadOnlyList<RunConfig> all)
     {
         var data = config.Data;
         _config = config;
+        _judged = new JudgedOn();
         if (data.ModelName is { } folder)
         {
             try
             {
                 _language = LanguageModel.Load(folder, device, data.LoadOptions());
                 // A wrong hook name is worth saying before the corpus is opened.
-                _ = _language.Model.Hooks[data.HookName!];
-                if (data.HookNameOut is { } hookOut) _ = _language.Model.Hooks[hookOut];
+                foreach (var hook in all.SelectMany(HooksOf)) _ = _language.Model.Hooks[hook.Name];
                 _tokens = _language.OpenTokens(data, data.Contexts);
                 _activations = new ModelActivationSource(_language.Model, _tokens, new ModelActivationOptions
                 {
-                    Hooks = data.HookNameOut is null
-                        ? [new(data.HookName!, data.HookHeadIndex)]
-                        : [new(data.HookName!, data.HookHeadIndex), new(data.HookNameOut, data.HookHeadIndexOut)],
+                    Hooks = [.. all.SelectMany(HooksOf).Distinct()],
                     BatchSizePrompts = data.StoreBatchSizePrompts,
                     Positions = data.SeqposSlice,
                     ExcludedTokens = _language.Excluded(data.ExcludeSpecialTokens),
@@ -52,13 +52,20 @@ internal sealed class RunSource : IDisposable
         }
         else if (data.Activations is { } path)
         {
-            _file = new FileActivationSource(path, data.Shuffle, config.Trainer.Seed,
-                config.Sae.IsTranscoder ? [FileActivationSource.Inputs, FileActivationSource.Targets] : null);
+            _file = new FileActivationSource(path, data.Shuffle, config.RowSeed,
+                all.Any(c => c.Sae.IsTranscoder) ? [FileActivationSource.Inputs, FileActivationSource.Targets] : null);
         }
         else
         {
             Synthetic = GroundTruthSource.Open(config.Synthetic);
         }
+    }
+
+    /// <summary>The same source for another run.</summary>
+    private RunSource(RunSource opened, RunConfig config)
+    {
+        (_opened, _config, _judged) = (opened, config, opened._judged);
+        (_file, _language, _tokens, _activations, Synthetic) = (opened._file, opened._language, opened._tokens, opened._activations, opened.Synthetic);
     }
 
     /// <summary>The synthetic source; null if another is used.</summary>
@@ -115,16 +122,51 @@ internal sealed class RunSource : IDisposable
     /// <param name="config">The run.</param>
     /// <param name="device">Where a model is to live.</param>
     /// <exception cref="InvalidInputException">Settings contradict each other, or a file cannot be used.</exception>
-    public static RunSource Open(RunConfig config, Device device)
+    public static RunSource Open(RunConfig config, Device device) => Open([config], device);
+
+    /// <summary>Opens the one source of several runs, which differ in their hooks at most.</summary>
+    /// <param name="configs">The runs, at least one.</param>
+    /// <param name="device">Where a model is to live.</param>
+    /// <returns>The source for the first run; <see cref="For"/> gives it to the others.</returns>
+    /// <exception cref="InvalidInputException">Settings contradict each other, or a file cannot be used.</exception>
+    public static RunSource Open(IReadOnlyList<RunConfig> configs, Device device)
     {
-        config.Data.Validate();
-        config.Trainer.Validate();
-        config.EndToEnd.Validate(config);
-        CheckTarget(config);
-        return new RunSource(config, device);
+        foreach (var config in configs)
+        {
+            config.Data.Validate();
+            config.Trainer.Validate();
+            config.EndToEnd.Validate(config);
+            CheckTarget(config);
+        }
+
+        return new RunSource(configs[0], device, configs);
     }
 
-    private IReadOnlyList<ColumnBlock> Blocks => ((IActivationSource?)_activations ?? (IActivationSource?)_file ?? Synthetic!).Blocks;
+    /// <summary>The same source for another run; it must not be used after this one ends.</summary>
+    /// <param name="config">A run among those it was opened for.</param>
+    public RunSource For(RunConfig config) => new(this, config);
+
+    /// <summary>The run's hooks or tensors among the columns of the rows.</summary>
+    public IReadOnlyList<ColumnBlock> Blocks
+    {
+        get
+        {
+            var all = ((IActivationSource?)_activations ?? (IActivationSource?)_file ?? Synthetic!).Blocks;
+            if (_activations is not null)
+            {
+                var hooks = _activations.Hooks.ToList();
+                return [.. HooksOf(_config).Select(h => all[hooks.IndexOf(h)])];
+            }
+
+            return _file is null || _config.Sae.IsTranscoder ? all : [all[0]];
+        }
+    }
+
+    private static IEnumerable<ActivationHook> HooksOf(RunConfig config)
+    {
+        yield return new(config.Data.HookName!, config.Data.HookHeadIndex);
+        if (config.Data.HookNameOut is { } target) yield return new(target, config.Data.HookHeadIndexOut);
+    }
 
     /// <summary>What a step needs besides rows: the model that end-to-end training goes through; null: nothing.</summary>
     public IStepExtension? Extension => _endToEnd;
@@ -149,7 +191,7 @@ internal sealed class RunSource : IDisposable
         }
 
         // Unmixed rows need no more than one batch's room.
-        return _buffer = new MixingBuffer(_activations, data.Shuffle ? (int)capacity : trainer.TrainBatchSizeSamples, trainer.Seed, data.Shuffle, data.ActivationsMixingFraction);
+        return _buffer = new MixingBuffer(_activations, data.Shuffle ? (int)capacity : trainer.TrainBatchSizeSamples, _config.RowSeed, data.Shuffle, data.ActivationsMixingFraction);
     }
 
     /// <summary>One line about what is going to be trained on.</summary>
@@ -175,7 +217,7 @@ internal sealed class RunSource : IDisposable
             var source = (IActivationSource?)_file ?? Synthetic!;
             var count = _file is null ? rows : Math.Min(rows, _file.Rows);
             var on = string.Create(CultureInfo.InvariantCulture, $"{count} {(_file is null ? "new rows" : "rows of the file that was trained on")}");
-            return (RowsEvaluator.Run(sae, source, count), on);
+            return (RowsEvaluator.Run(sae, new BlockView(_judged.Rows(source, count, sae.Device), Blocks), count), on);
         }
 
         using var heldOut = data.EvalContexts is { } contexts ? _language.OpenTokens(data, contexts) : null;
@@ -190,8 +232,18 @@ internal sealed class RunSource : IDisposable
             HookNameOut = data.HookNameOut,
             HookHeadIndexOut = data.HookHeadIndexOut,
         });
-        var result = evaluator.Run(heldOut ?? _tokens!, cancellation: cancellation);
+        // Without held-out contexts there is a number of batches.
+        var tokens = heldOut ?? _judged.Contexts(_tokens!, batches!.Value * (data.EvalBatchSizePrompts ?? data.StoreBatchSizePrompts));
+        var result = evaluator.Run(tokens, cancellation: cancellation);
         return (result, heldOut is null ? "contexts after those trained on (text that is too short is read again)" : $"contexts {data.EvalContexts}");
+    }
+
+    /// <summary>Judges the SAE by the true features of as many further rows; null where those are not known.</summary>
+    public GroundTruthResult? JudgeFeatures(Sae sae, int rows, CancellationToken cancellation)
+    {
+        if (Synthetic is null) return null;
+        Synthetic.Position = _judged.Start(Synthetic);
+        return GroundTruthEvaluator.Run(sae, Synthetic, rows, cancellation: cancellation);
     }
 
     /// <summary>A transcoder needs something to give, an SAE has it already.</summary>
@@ -214,6 +266,8 @@ internal sealed class RunSource : IDisposable
     public void Dispose()
     {
         _buffer?.Dispose();
+        if (_opened is not null) return;
+        _judged.Dispose();
         _activations?.Dispose();
         _tokens?.Dispose();
         _language?.Dispose();

@@ -93,7 +93,7 @@ public static class SyntheticPreset
         if (run.Sae is MatchingPursuitTrainingConfig) settings["residual_threshold"] = 0;
         var features = run.Sae is MatchingPursuitTrainingConfig ? "max_iterations" : "k";
         if (ConfigJson.ToJson(run.Sae).ContainsKey(features))
-            settings[features] = Math.Max(1, (int)Math.Round(SynthSaeBench.Frequencies(world).Take(latents).Sum()));
+            settings[features] = Math.Max(1, (int)Math.Round(SynthSaeBench.MeanActive(world, latents)));
         AddWidths(run.Sae, settings);
         return settings;
     }

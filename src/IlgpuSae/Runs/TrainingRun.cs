@@ -27,9 +27,6 @@ public sealed record TrainingRunReport(
 /// <param name="device">Where to compute.</param>
 public sealed class TrainingRun(RunConfig config, Device device)
 {
-    /// <summary>Rows that an SAE trained without a model is judged on.</summary>
-    private const int JudgedRows = 32768;
-
     /// <summary>Told after every step.</summary>
     public Action<TrainingProgress>? Progress { get; init; }
 
@@ -45,26 +42,38 @@ public sealed class TrainingRun(RunConfig config, Device device)
     public TrainingRunReport Execute(CancellationToken cancellation = default)
     {
         using var source = RunSource.Open(config, device);
+        using var prepared = Prepare(source, source.Rows);
+        foreach (var note in config.Notes.Concat(source.Notes).Concat(prepared.Completed.Sae.Notes)) Note?.Invoke(note);
+        Note?.Invoke(source.Describe(prepared.Completed));
+        return prepared.Execute(() => { }, cancellation);
+    }
+
+    /// <summary>Makes everything that training needs; what is wrong with the settings comes out here.</summary>
+    /// <param name="source">The opened source; it stays the caller's.</param>
+    /// <param name="rows">The rows to train on.</param>
+    internal PreparedRun Prepare(RunSource source, Func<TrainerConfig, IActivationSource> rows)
+    {
         var weights = ReadWeights(config.InitFrom);
         var completed = Complete(source, weights);
         if (config.OutputPath is { } output) OutputFolder.Check(output);
-        using var sae = NewSae(completed, weights);
-        // Given weights have a b_dec already.
-        var settings = source.Fitted(weights is null ? completed.Trainer : completed.Trainer with { BDecInitMethod = BDecInitMethod.Zeros });
-        using var trainer = new SaeTrainer(sae, source.Rows(settings), settings) { Progress = Progress };
-        if (source.Extension is { } extension) trainer.Extensions.Add(extension);
-        using var sink = MetricsPath is null ? null : new JsonLinesSink(MetricsPath);
-        if (sink is not null) trainer.Sinks.Add(sink);
-        foreach (var note in config.Notes.Concat(source.Notes).Concat(completed.Sae.Notes)) Note?.Invoke(note);
-        Note?.Invoke(source.Describe(completed));
-        var training = trainer.Train(cancellation);
-        using var inference = sae.ToInference();
-        if (config.OutputPath is { } folder && training.Steps > 0)
-            SaeLensFolder.Save(folder, inference, training.LogSparsity, completed.ToJson(), sae);
-        var (evaluation, on) = training.End == TrainingEnd.Cancelled ? (null, "") : source.Judge(completed, inference, JudgedRows, cancellation);
-        var recovery = training.Steps > 0 ? source.Synthetic?.Recovery(inference.WDec) : null;
-        var truth = recovery is null || evaluation is null ? null : GroundTruthEvaluator.Run(inference, source.Synthetic!, JudgedRows, cancellation: cancellation);
-        return new TrainingRunReport(completed, training, evaluation, on, recovery, truth, source.Wraps);
+        var sae = NewSae(completed, weights);
+        SaeTrainer? trainer = null;
+        try
+        {
+            // Given weights have a b_dec already.
+            var settings = source.Fitted(weights is null ? completed.Trainer : completed.Trainer with { BDecInitMethod = BDecInitMethod.Zeros });
+            trainer = new SaeTrainer(sae, rows(settings), settings) { Progress = Progress };
+            if (source.Extension is { } extension) trainer.Extensions.Add(extension);
+            var sink = MetricsPath is null ? null : new JsonLinesSink(MetricsPath);
+            if (sink is not null) trainer.Sinks.Add(sink);
+            return new PreparedRun(source, completed, sae, trainer, sink);
+        }
+        catch
+        {
+            trainer?.Dispose();
+            sae.Dispose();
+            throw;
+        }
     }
 
     private static IReadOnlyList<NamedValues>? ReadWeights(string? path)

@@ -131,6 +131,11 @@ public abstract class Device : IDisposable
         }
     }
 
+    /// <summary>Prepares the calling thread for work on the device; needed where work moves from thread to thread.</summary>
+    internal virtual void BindThread()
+    {
+    }
+
     internal abstract void Clear(DeviceBuffer buffer, long offset, long bytes);
 
     internal abstract void Upload(ReadOnlySpan<byte> source, DeviceBuffer target, long offset);

@@ -29,6 +29,8 @@ public sealed partial class GpuDevice : Device
     public override string Description => string.Create(CultureInfo.InvariantCulture,
         $"{Accelerator.Name}, {CudaFacts}{Accelerator.NumMultiprocessors} multiprocessors, {Accelerator.MemorySize / (1L << 20)} MiB");
 
+    internal override void BindThread() => Accelerator.Bind();
+
     internal Accelerator Accelerator { get; }
 
     /// <summary>Whether this is a real CUDA device, where tiles and groups have their full size.</summary>

@@ -83,7 +83,7 @@ public sealed class GroundTruthTests : IDisposable
         Assert.Equal(trained["mcc"]!.GetValue<double>(), judged["ground_truth"]!["mcc"]!.GetValue<double>(), 1e-6);
 
         Assert.Contains("synthetic: \"x\" is none of superposition, synthsaebench-1k", Ilgpusae.Fail(2, "train", "--synthetic", "x"), StringComparison.Ordinal);
-        Assert.Contains("96 wide but the SAE has d_in = 16", Ilgpusae.Fail(2, "eval", "--sae", temp["a"], "--synthetic", "synthsaebench-1k"), StringComparison.Ordinal);
+        Assert.Contains("128 wide but the SAE has d_in = 16", Ilgpusae.Fail(2, "eval", "--sae", temp["a"], "--synthetic", "synthsaebench-1k"), StringComparison.Ordinal);
         File.Delete(Path.Combine(temp["a"], "runner_cfg.json"));
         Assert.Contains("does not say that its SAE was trained on a synthetic source", Ilgpusae.Fail(2, "eval", "--sae", temp["a"], "--synthetic"), StringComparison.Ordinal);
     }
