@@ -126,7 +126,7 @@ public static class SaeLensFolder
     public static IReadOnlyList<NamedValues> ReadState(string folder)
     {
         var path = Path.Combine(folder, WeightsFile);
-        return SaeLensMigration.Migrate(ReadWeights(path), path, Path.Combine(folder, ConfigFile));
+        return SaeLensMigration.Migrate(ReadWeights(path), path, JsonConfig.Read(Path.Combine(folder, ConfigFile)).GetBool("finetuning_scaling_factor", false));
     }
 
     /// <summary>
@@ -238,14 +238,6 @@ public static class SaeLensFolder
     {
         var path = Path.Combine(folder, ConfigFile);
         return SaeLensMigration.Migrate(ReadJson(path), path);
-    }
-
-    /// <summary>The tensors as version 6 has them.</summary>
-    /// <param name="folder">The folder.</param>
-    internal static IReadOnlyList<NamedValues> ReadState(string folder)
-    {
-        var path = Path.Combine(folder, WeightsFile);
-        return SaeLensMigration.Migrate(ReadWeights(path), path, JsonConfig.Read(Path.Combine(folder, ConfigFile)).GetBool("finetuning_scaling_factor", false));
     }
 
     private static T Fill<T>(T sae, string folder) where T : Sae
