@@ -23,6 +23,9 @@ internal sealed class TempFolder : IDisposable
         return this[name];
     }
 
+    /// <summary>Makes a folder within, and those that lead to it.</summary>
+    public void Folder(string name) => Directory.CreateDirectory(this[name]);
+
     /// <summary>Names of everything in the folder, sorted.</summary>
     public string[] List() => [.. Directory.EnumerateFileSystemEntries(Path).Select(p => System.IO.Path.GetFileName(p)!).Order(StringComparer.Ordinal)];
 

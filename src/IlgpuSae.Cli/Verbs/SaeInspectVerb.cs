@@ -5,10 +5,10 @@ using IlgpuSae.Saes;
 
 namespace IlgpuSae.Cli.Verbs;
 
-[Verb("sae inspect", "Show what an SAE's folder holds: settings, weights, how often features fire.", 60)]
+[Verb("sae inspect", "Show what an SAE's file or folder holds: settings, weights, how often features fire.", 60)]
 internal sealed class SaeInspectVerb : Verb
 {
-    private readonly Option<string?> _sae = Options.Text("--sae", "DIR", "Folder of the SAE.");
+    private readonly Option<string?> _sae = Options.Text("--sae", "PATH", "Folder or file of the SAE, of any known format.");
 
     public override IEnumerable<OptionGroup> Groups => [new("Inspect", _sae)];
 
@@ -18,6 +18,8 @@ internal sealed class SaeInspectVerb : Verb
         var found = SaeInspection.Of(session.Required(_sae), device);
         var c = CultureInfo.InvariantCulture;
         var text = new Report(session.Output).Section(string.Create(c, $"{found.Folder}: {found.Config.Architecture}, {found.Config.DSae} features of {found.Config.DIn} dimensions"));
+        text.Add("format", found.Format);
+        if (found.PublishedL0 is { } l0) text.Add("published L0", l0);
         foreach (var (name, value) in ConfigJson.ToJson(found.Config))
             if (name is not ("metadata" or "architecture")) text.Add(name, value?.ToJsonString().Trim('"') ?? "null");
         text.Section("metadata");
@@ -36,6 +38,7 @@ internal sealed class SaeInspectVerb : Verb
         }
 
         text.Write();
+        foreach (var note in found.Notes) session.Note(note);
         session.Result(found.ToJson());
     }
 }

@@ -1,6 +1,5 @@
 using System.Buffers;
 using System.Buffers.Binary;
-using System.Numerics;
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 
@@ -106,38 +105,10 @@ public sealed class SafetensorsFile : ISafetensors
     public void ReadFloat32(string name, Span<float> destination, long firstElement = 0)
     {
         var entry = this[name];
-        if (entry.Type is not (SafetensorsType.F32 or SafetensorsType.F16 or SafetensorsType.BF16 or SafetensorsType.F64))
+        if (!ElementConversion.IsFloat(entry.Type))
             throw new InvalidFileException(Path, $"tensor {Say.Quote(name)} has dtype {entry.Type}, expected F32, F16, BF16 or F64");
-        ReadElements(entry, destination, firstElement, entry.Type switch
-        {
-            SafetensorsType.F32 => null,
-            SafetensorsType.F16 => static (bytes, values) =>
-            {
-                var halves = MemoryMarshal.Cast<byte, Half>(bytes);
-                for (var i = 0; i < values.Length; i++) values[i] = (float)halves[i];
-            }
-            ,
-            SafetensorsType.BF16 => static (bytes, values) =>
-            {
-                var halves = MemoryMarshal.Cast<byte, ushort>(bytes);
-                var i = 0;
-                for (; i <= values.Length - Vector<ushort>.Count; i += Vector<ushort>.Count)
-                {
-                    Vector.Widen(new Vector<ushort>(halves[i..]), out var low, out var high);
-                    Vector.AsVectorSingle(low << 16).CopyTo(values[i..]);
-                    Vector.AsVectorSingle(high << 16).CopyTo(values[(i + Vector<uint>.Count)..]);
-                }
-
-                for (; i < values.Length; i++) values[i] = BitConverter.UInt32BitsToSingle((uint)halves[i] << 16);
-            }
-            ,
-            _ => static (bytes, values) =>
-            {
-                var doubles = MemoryMarshal.Cast<byte, double>(bytes);
-                for (var i = 0; i < values.Length; i++) values[i] = (float)doubles[i];
-            }
-            ,
-        });
+        ReadElements(entry, destination, firstElement,
+            entry.Type == SafetensorsType.F32 ? null : (bytes, values) => ElementConversion.ToFloat32(entry.Type, bytes, values));
     }
 
     /// <summary>An integer or boolean tensor, or part of it, as 64-bit integers.</summary>
@@ -149,23 +120,12 @@ public sealed class SafetensorsFile : ISafetensors
     public void ReadInt64(string name, Span<long> destination, long firstElement = 0)
     {
         var entry = this[name];
-        ReadElements<long>(entry, destination, firstElement, entry.Type switch
+        if (!ElementConversion.IsInteger(entry.Type))
+            throw new InvalidFileException(Path, $"tensor {Say.Quote(name)} has dtype {entry.Type}, expected an integer type");
+        ReadElements<long>(entry, destination, firstElement, entry.Type == SafetensorsType.I64 ? null : (bytes, values) =>
         {
-            SafetensorsType.I64 => null,
-            SafetensorsType.I32 => Widen<int>(),
-            SafetensorsType.I16 => Widen<short>(),
-            SafetensorsType.I8 => Widen<sbyte>(),
-            SafetensorsType.U32 => Widen<uint>(),
-            SafetensorsType.U16 => Widen<ushort>(),
-            SafetensorsType.U8 or SafetensorsType.BOOL => Widen<byte>(),
-            SafetensorsType.U64 => (bytes, values) =>
-            {
-                var wide = MemoryMarshal.Cast<byte, ulong>(bytes);
-                for (var i = 0; i < values.Length; i++)
-                    values[i] = wide[i] <= long.MaxValue ? (long)wide[i] : throw new InvalidFileException(Path, $"tensor {Say.Quote(name)} holds {wide[i]}, which does not fit 64 bits with a sign");
-            }
-            ,
-            _ => throw new InvalidFileException(Path, $"tensor {Say.Quote(name)} has dtype {entry.Type}, expected an integer type"),
+            if (ElementConversion.ToInt64(entry.Type, bytes, values) is { } misfit)
+                throw new InvalidFileException(Path, $"tensor {Say.Quote(name)} holds {misfit}, which does not fit 64 bits with a sign");
         });
     }
 
@@ -180,12 +140,6 @@ public sealed class SafetensorsFile : ISafetensors
     }
 
     private delegate void Convert<T>(ReadOnlySpan<byte> bytes, Span<T> values);
-
-    private static Convert<long> Widen<T>() where T : unmanaged, IBinaryInteger<T> => static (bytes, values) =>
-    {
-        var narrow = MemoryMarshal.Cast<byte, T>(bytes);
-        for (var i = 0; i < values.Length; i++) values[i] = long.CreateTruncating(narrow[i]);
-    };
 
     /// <summary>Reads elements chunk by chunk; without a conversion, straight into the destination.</summary>
     private void ReadElements<T>(SafetensorsEntry entry, Span<T> destination, long first, Convert<T>? convert) where T : unmanaged

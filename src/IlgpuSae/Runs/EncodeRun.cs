@@ -38,7 +38,7 @@ public sealed class EncodeRun(Device device)
     /// <exception cref="InvalidInputException">A file cannot be used, or the activations do not fit the SAE.</exception>
     public EncodeResult Execute(string saeFolder, string inputPath, string tensor, string outputPath, CancellationToken cancellation = default)
     {
-        using var sae = SaeLensFolder.Load(saeFolder, device);
+        using var sae = SaeFormats.Default.Load(saeFolder, device);
         using var file = SafetensorsFile.Open(inputPath);
         var shape = file[tensor].Shape;
         var (row, leading) = Rows(sae, shape, inputPath, tensor);

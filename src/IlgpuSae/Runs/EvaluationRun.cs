@@ -49,7 +49,7 @@ public sealed class EvaluationRun(Device device)
     /// <exception cref="InvalidInputException">A file cannot be used, or SAE, model and data do not fit.</exception>
     public EvaluationRunReport Execute(string saeFolder, JsonObject fields, CancellationToken cancellation = default)
     {
-        using var sae = SaeLensFolder.Load(saeFolder, device);
+        using var sae = SaeFormats.Default.Load(saeFolder, device);
         var data = (DataConfig)ConfigJson.FromJson(Only(typeof(DataConfig), fields, sae.Config.Metadata), typeof(DataConfig), "options");
         var options = (EvaluationOptions)ConfigJson.FromJson(Only(typeof(EvaluationOptions), fields, null), typeof(EvaluationOptions), "options");
         if (fields.ContainsKey("synthetic")) return OnSynthetic(sae, saeFolder, fields, data, options, cancellation);

@@ -20,11 +20,20 @@ public sealed record WeightSummary(string Name, Shape Shape, double MeanRowNorm,
 /// <param name="MedianFrequency">Median share of tokens.</param>
 public sealed record SparsitySummary(int Dead, int BelowOneIn100000, int Dense, double MedianFrequency);
 
-/// <summary>What a folder of an SAE holds.</summary>
+/// <summary>What a file or folder of an SAE holds.</summary>
 public sealed record SaeInspection
 {
-    /// <summary>The folder.</summary>
+    /// <summary>The file or folder.</summary>
     public required string Folder { get; init; }
+
+    /// <summary>Its format.</summary>
+    public required string Format { get; init; }
+
+    /// <summary>Mean number of active features that the publisher states; null: not stated.</summary>
+    public double? PublishedL0 { get; init; }
+
+    /// <summary>What the user ought to know about it.</summary>
+    public IReadOnlyList<string> Notes { get; init; } = [];
 
     /// <summary>Its settings.</summary>
     public required SaeConfig Config { get; init; }
@@ -38,27 +47,31 @@ public sealed record SaeInspection
     /// <summary>How often features fired; null if the folder does not say.</summary>
     public SparsitySummary? Sparsity { get; init; }
 
-    /// <summary>Reads a folder.</summary>
-    /// <param name="folder">The folder.</param>
+    /// <summary>Reads a file or folder of any known format.</summary>
+    /// <param name="folder">The file or folder.</param>
     /// <param name="device">Where the parameters are loaded.</param>
     /// <exception cref="InvalidInputException">It is no SAE's, or a file is damaged.</exception>
     public static SaeInspection Of(string folder, Device device)
     {
-        using var sae = SaeLensFolder.Load(folder, device);
+        var published = SaeFormats.Default.Describe(folder);
+        using var sae = SaeFormats.Load(published, device);
         return new SaeInspection
         {
             Folder = folder,
+            Format = published.Format,
+            PublishedL0 = published.PublishedL0,
+            Notes = published.Notes,
             Config = sae.Config,
             Weights = [.. sae.Parameters.Select(p => Summarise(p.Key, p.Value))],
             ParameterCount = sae.Parameters.Values.Sum(t => t.Count),
-            Sparsity = SaeLensFolder.ReadSparsity(folder) is { Length: > 0 } s ? Summarise(s) : null,
+            Sparsity = published.ReadLogSparsity?.Invoke() is { Length: > 0 } s ? Summarise(s) : null,
         };
     }
 
     /// <summary>As JSON.</summary>
     public JsonObject ToJson()
     {
-        var json = new JsonObject { ["folder"] = Folder, ["cfg"] = ConfigJson.ToJson(Config), ["parameters"] = ParameterCount };
+        var json = new JsonObject { ["folder"] = Folder, ["format"] = Format, ["published_l0"] = PublishedL0, ["notes"] = new JsonArray([.. Notes.Select(n => (JsonNode)n)]), ["cfg"] = ConfigJson.ToJson(Config), ["parameters"] = ParameterCount };
         json["weights"] = new JsonObject(Weights.Select(w => KeyValuePair.Create(w.Name, (JsonNode?)new JsonObject
         {
             ["shape"] = new JsonArray([.. w.Shape.Dims.ToArray().Select(d => (JsonNode)d)]),

@@ -139,7 +139,7 @@ public abstract partial class Sae
     }
 
     /// <summary>The transpose of [rows, columns], in blocks that fit the first-level cache.</summary>
-    private static float[] Transposed(float[] values, int rows, int columns)
+    internal static float[] Transposed(float[] values, int rows, int columns)
     {
         const int block = 32;
         var t = new float[values.Length];

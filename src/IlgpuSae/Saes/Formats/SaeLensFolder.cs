@@ -126,7 +126,7 @@ public static class SaeLensFolder
     public static IReadOnlyList<NamedValues> ReadState(string folder)
     {
         var path = Path.Combine(folder, WeightsFile);
-        return SaeLensMigration.Migrate(ReadWeights(path), path, Path.Combine(folder, ConfigFile));
+        return SaeLensMigration.Migrate(ReadWeights(path), path, JsonConfig.Read(Path.Combine(folder, ConfigFile)).GetBool("finetuning_scaling_factor", false));
     }
 
     /// <summary>
@@ -142,9 +142,7 @@ public static class SaeLensFolder
         string folder, Sae sae, float[]? logSparsity = null, JsonObject? runnerConfig = null, TrainingSae? training = null)
     {
         using var target = AtomicDirectory.Create(folder, replace: HoldsOnlySae(folder));
-        WriteSae(target.PartialPath, sae);
-        if (logSparsity is not null)
-            new SafetensorsWriter().Add("sparsity", [logSparsity.Length], logSparsity).Save(target.FileIn(SparsityFile));
+        WriteInto(target.PartialPath, sae, logSparsity);
         if (runnerConfig is not null) WriteJson(target.FileIn(RunnerConfigFile), runnerConfig);
         if (training is not null)
         {
@@ -153,6 +151,17 @@ public static class SaeLensFolder
         }
 
         target.Commit();
+    }
+
+    /// <summary>Writes settings, weights and, if known, sparsity into a folder that exists.</summary>
+    /// <param name="folder">The folder.</param>
+    /// <param name="sae">The SAE.</param>
+    /// <param name="logSparsity">log10 of firing frequencies, [d_sae]; null: none known.</param>
+    internal static void WriteInto(string folder, Sae sae, float[]? logSparsity)
+    {
+        WriteSae(folder, sae);
+        if (logSparsity is not null)
+            new SafetensorsWriter().Add("sparsity", [logSparsity.Length], logSparsity).Save(Path.Combine(folder, SparsityFile));
     }
 
     private static void WriteSae(string folder, Sae sae)
@@ -179,7 +188,8 @@ public static class SaeLensFolder
         return [.. Enumerable.Range(0, (int)entry.Count).Select(i => System.Buffers.Binary.BinaryPrimitives.ReadDoubleLittleEndian(bytes.AsSpan(8 * i)))];
     }
 
-    private static void Add(SafetensorsWriter writer, string name, Shape shape, float[] values, DType type)
+    /// <summary>Adds a tensor in an element type of files.</summary>
+    internal static void Add(SafetensorsWriter writer, string name, Shape shape, float[] values, DType type)
     {
         long[] dims = [.. shape.Dims.ToArray().Select(d => (long)d)];
         switch (type)
@@ -222,6 +232,14 @@ public static class SaeLensFolder
         return Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).All(e => own.Contains(Path.GetFileName(e)));
     }
 
+    /// <summary>The settings as version 6 has them.</summary>
+    /// <param name="folder">The folder.</param>
+    internal static JsonObject ReadMigrated(string folder)
+    {
+        var path = Path.Combine(folder, ConfigFile);
+        return SaeLensMigration.Migrate(ReadJson(path), path);
+    }
+
     private static T Fill<T>(T sae, string folder) where T : Sae
     {
         try
@@ -238,6 +256,6 @@ public static class SaeLensFolder
 
     private static JsonObject ReadJson(string path) => JsonObject.Create(JsonConfig.Read(path).Element)!;
 
-    private static void WriteJson(string path, JsonObject json) =>
+    internal static void WriteJson(string path, JsonObject json) =>
         AtomicFile.WriteText(path, json.ToJsonString(new JsonSerializerOptions { WriteIndented = true }) + "\n");
 }

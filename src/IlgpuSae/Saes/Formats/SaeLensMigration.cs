@@ -70,12 +70,12 @@ internal static class SaeLensMigration
     /// Today's tensors. A <c>scaling_factor</c> of ones, which old versions wrote always, is dropped; a learned one
     /// multiplies features before decoding, so it goes into W_dec.
     /// </summary>
-    public static IReadOnlyList<NamedValues> Migrate(IReadOnlyList<NamedValues> state, string path, string configPath)
+    public static IReadOnlyList<NamedValues> Migrate(IReadOnlyList<NamedValues> state, string path, bool finetuned)
     {
         if (state.FirstOrDefault(s => s.Name is "scaling_factor" or "finetuning_scaling_factor") is not { } factor) return state;
         List<NamedValues> rest = [.. state.Where(s => s != factor)];
         if (Array.TrueForAll(factor.Values, v => v == 1)) return rest;
-        if (!JsonConfig.Read(configPath).GetBool("finetuning_scaling_factor", false))
+        if (!finetuned)
             throw new InvalidFileException(path, $"tensor \"{factor.Name}\" is not all ones, but finetuning_scaling_factor is not true in {SaeLensFolder.ConfigFile}");
         if (rest.FirstOrDefault(s => s.Name == "W_dec") is not { } decoder || decoder.Shape.Rank != 2 || decoder.Shape[0] != factor.Values.Length)
             throw new InvalidFileException(path, $"tensor \"{factor.Name}\" is {factor.Shape}, which does not fit W_dec's rows");
