@@ -80,6 +80,9 @@ public record JumpReLUTrainingConfig : TrainingSaeConfig
         [.. base.Parameters, new(TrainLogThreshold ? JumpReLUTrainingSae.LogThreshold : JumpReLUTrainingSae.Threshold, [DSae])];
 
     /// <inheritdoc/>
+    protected override bool TakesNoise => true;
+
+    /// <inheritdoc/>
     public override SaeConfig ToInference() => Shared(new JumpReLUConfig());
 
     /// <inheritdoc/>
@@ -209,17 +212,28 @@ public class JumpReLUTrainingSae(JumpReLUTrainingConfig config, Device device) :
     protected override SparseFeatures SelectInTraining(TensorScope scope, Tensor rows, out SparseFeatures? pre)
     {
         var theta = Theta(scope);
-        Tensor limits;
+        pre = EncodeSelect.Above(scope, rows, WEnc, Parameters["b_enc"], WindowLimits(scope, theta), Center);
+        return JumpRelu.Forward(scope, pre, theta, Bandwidth);
+    }
+
+    /// <inheritdoc/>
+    protected override SparseFeatures SelectFromInTraining(TensorScope scope, Tensor dense, Tensor rows, out SparseFeatures? pre)
+    {
+        var theta = Theta(scope);
+        pre = SelectAbove.Of(scope, dense, WindowLimits(scope, theta));
+        return JumpRelu.Forward(scope, pre, theta, Bandwidth);
+    }
+
+    /// <summary>Pre-activations above these are active or within half a bandwidth of their threshold. Constants.</summary>
+    private Tensor WindowLimits(TensorScope scope, Tensor theta)
+    {
         using (new NoGradient(scope))
         {
             // A little more than half a bandwidth: what lies exactly at the window's edge is for the kernels to judge.
             var below = new float[Config.DSae];
             Array.Fill(below, Bandwidth * -0.50001f);
-            limits = Add.Sum(scope, Scale.By(scope, theta, 0.999999f), scope.From<float>(below, theta.Shape));
+            return Add.Sum(scope, Scale.By(scope, theta, 0.999999f), scope.From<float>(below, theta.Shape));
         }
-
-        pre = EncodeSelect.Above(scope, rows, WEnc, Parameters["b_enc"], limits, Center);
-        return JumpRelu.Forward(scope, pre, theta, Bandwidth);
     }
 
     /// <inheritdoc/>
@@ -243,6 +257,7 @@ public class JumpReLUTrainingSae(JumpReLUTrainingConfig config, Device device) :
         var ids = scope.From<int>(dead.Span, [dead.Length]);
         var pre = Gemm.Multiply(scope, Centred(scope, context.Rows), GatherRows.Forward(scope, WEnc, ids),
             GatherRows.Forward(scope, Parameters["b_enc"], ids), transposeB: true);
+        pre = PreActivationNoise.AddTo(scope, Config, context.Step, pre, dead.Span);
         var missing = AddRow.Forward(scope, Scale.By(scope, pre, -1), GatherRows.Forward(scope, theta, ids));
         var features = SparseFromDense.Of(scope, Activate.Forward(scope, missing, ActivationKind.Relu));
         var norms = RowNorm.L2(scope, GatherRows.Forward(scope, WDec, ids));

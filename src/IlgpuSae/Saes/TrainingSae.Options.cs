@@ -31,13 +31,23 @@ public abstract partial class TrainingSae
     /// <param name="parameter">Its name.</param>
     protected internal virtual float FreshValue(string parameter) => 0;
 
+    /// <summary>The same as <see cref="SelectInTraining"/> from dense pre-activations.</summary>
+    /// <param name="scope">Owns the result.</param>
+    /// <param name="dense">F32 [n, d_sae].</param>
+    /// <param name="rows">F32 [n, d_in], as in <see cref="Sae.Select"/>.</param>
+    /// <param name="pre">For the losses, <see cref="TrainingContext.Pre"/>.</param>
+    protected virtual SparseFeatures SelectFromInTraining(TensorScope scope, Tensor dense, Tensor rows, out SparseFeatures? pre)
+    {
+        pre = null;
+        return SelectFrom(scope, dense, rows);
+    }
+
     /// <summary>Features of a batch, with noise on the pre-activations if the settings ask for it.</summary>
     private SparseFeatures Encoded(TensorScope scope, Tensor rows, TrainingStep step, out SparseFeatures? forLosses)
     {
         if (Config.NoiseScale == 0) return SelectInTraining(scope, rows, out forLosses);
-        forLosses = null;
         var pre = PreActivations(scope, rows);
-        return SelectFrom(scope, Add.Sum(scope, pre, PreActivationNoise.Of(scope, Config, step, pre.Shape)), rows);
+        return SelectFromInTraining(scope, Add.Sum(scope, pre, PreActivationNoise.Of(scope, Config, step, pre.Shape)), rows, out forLosses);
     }
 
     /// <summary>mse_loss.</summary>

@@ -157,6 +157,7 @@ public sealed class OldRunConfigTests
     [InlineData("\"feature_sampling_method\": \"anthropic\"", "field \"feature_sampling_method\" cannot be \"anthropic\"; dead features start anew by resample_every_steps; use null")]
     [InlineData("\"model_class_name\": \"HookedMamba\"", "field \"model_class_name\" cannot be \"HookedMamba\"; only transformers can be run")]
     [InlineData("\"model_kwargs\": {\"start_at_layer\": 2}", "field \"model_kwargs\" cannot be {\"start_at_layer\":2}; the model's forward pass takes no settings; use {}")]
+    [InlineData("\"model_from_pretrained_kwargs\": {\"center_writing_weights\": true}", "field \"model_from_pretrained_kwargs.center_writing_weights\" cannot be true; models are run as they are stored")]
     [InlineData("\"mse_loss_normalization\": \"variance\"", "field \"mse_loss_normalization\" cannot be \"variance\"")]
     [InlineData("\"b_dec_init_method\": \"median\"", "field \"b_dec_init_method\" cannot be \"median\"")]
     [InlineData("\"use_cashed_activations\": true", "field \"use_cashed_activations\" is not known; did you mean")]
@@ -164,6 +165,18 @@ public sealed class OldRunConfigTests
     {
         var e = Assert.Throws<InvalidInputException>(() => Read($$"""{"sae_lens_version": "5.0.0", "d_in": 64, {{field}}}"""));
         Assert.StartsWith("file: " + message, e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Jumprelu_has_its_bandwidth_and_its_coefficient_under_another_name()
+    {
+        var run = Read("""
+            {"architecture": "jumprelu", "d_in": 64, "d_sae": 512, "l1_coefficient": 2, "l1_warm_up_steps": 100, "lp_norm": 1, "noise_scale": 0.01, "sae_lens_version": "4.0.0"}
+            """);
+        var sae = Assert.IsType<JumpReLUTrainingConfig>(run.Sae);
+        Assert.Equal((2.0, 100, 0.001, 0.001, JumpReLUSparsityLoss.Step, 0.01), (sae.L0Coefficient, sae.L0WarmUpSteps, sae.JumpreluInitThreshold, sae.JumpreluBandwidth, sae.JumpreluSparsityLossMode, sae.NoiseScale));
+        sae.Validate();
+        Assert.Equal(["standard", "gated"], new[] { "standard", "gated" }.Select(a => Read($$"""{"architecture": "{{a}}", "sae_lens_version": "4.0.0"}""").Sae.Architecture));
     }
 
     [Fact]

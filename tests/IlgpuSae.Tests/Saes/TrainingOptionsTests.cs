@@ -108,6 +108,36 @@ public sealed class TrainingOptionsTests : IDisposable
     }
 
     [Fact]
+    public void Noise_reaches_the_losses_of_jumprelu()
+    {
+        var config = new JumpReLUTrainingConfig { DIn = D, DSae = F, NoiseScale = 0.5, PreActLossCoefficient = 0.1, JumpreluInitThreshold = 0.1, JumpreluBandwidth = 0.5 };
+        using var sae = Random(config);
+        using var scope = new TensorScope(_device);
+        var x = Rows(scope);
+        var step = new TrainingStep(2, new Dictionary<string, double> { ["l0"] = 1 }, Dead) { Seed = 3 };
+        var pass = sae.Forward(scope, x, step);
+        var noise = PreActivationNoise.Of(scope, config, step, [N, F]).ToArray<float>();
+        float[] we = sae.WEnc.ToArray<float>(), be = sae.Parameters["b_enc"].ToArray<float>(), bd = sae.BDec.ToArray<float>(), rows = x.ToArray<float>();
+        var theta = sae.Parameters.First(p => p.Key.EndsWith("threshold", StringComparison.Ordinal)).Value.ToArray<float>().Select(v => Math.Exp(v)).ToArray();
+        using var plain = new TensorScope(_device);
+        var norms = RowNorm.L2(plain, sae.WDec).ToArray<float>();
+        double active = 0, missing = 0;
+        for (var r = 0; r < N; r++)
+        {
+            for (var j = 0; j < F; j++)
+            {
+                var h = be[j] + noise[(r * F) + j] + Enumerable.Range(0, D).Sum(i => (rows[(r * D) + i] - bd[i]) * (double)we[(j * D) + i]);
+                if (h > theta[j]) active += 1.0 / N;
+                if (Dead.Contains(j)) missing += 0.1 * Math.Max(0, theta[j] - h) * norms[j] / N;
+            }
+        }
+
+        var losses = pass.Losses.ToDictionary(l => l.Name, l => l.Value.Scalar());
+        Assert.Equal(active, losses["l0_loss"], 1e-5);
+        Assert.Equal(missing, losses["pre_act_loss"], 1e-5);
+    }
+
+    [Fact]
     public void First_weights_are_drawn_as_the_method_says()
     {
         const int dIn = 6, dSae = 15;
