@@ -166,8 +166,9 @@ internal sealed class RunSource : IDisposable
             return (RowsEvaluator.Run(sae, source, count), on);
         }
 
-        using var heldOut = data.EvalContexts is { } contexts ? _language.OpenTokens(data, contexts) : null;
-        var batches = data.NEvalBatches ?? (heldOut is null ? 10 : null);
+        using var heldOut = data.EvalContexts is { } contexts ? _language.OpenTokens(data, contexts)
+            : data.HoldoutFraction > 0 ? _language.OpenTokens(data, null, heldOut: true) : null;
+        var batches = data.NEvalBatches ?? (data.EvalContexts is null ? 10 : null);
         var evaluator = new SaeEvaluator(_language.Model, sae, data.HookName!, new EvaluationOptions
         {
             BatchSizePrompts = data.EvalBatchSizePrompts ?? data.StoreBatchSizePrompts,
@@ -179,7 +180,8 @@ internal sealed class RunSource : IDisposable
             HookHeadIndexOut = data.HookHeadIndexOut,
         });
         var result = evaluator.Run(heldOut ?? _tokens!, cancellation: cancellation);
-        return (result, heldOut is null ? "contexts after those trained on (text that is too short is read again)" : $"contexts {data.EvalContexts}");
+        return (result, heldOut is null ? "contexts after those trained on (text that is too short is read again)" : data.EvalContexts is not null ? $"contexts {data.EvalContexts}"
+            : string.Create(CultureInfo.InvariantCulture, $"rows kept from training, {data.HoldoutFraction} of all"));
     }
 
     /// <summary>A transcoder needs something to give, an SAE has it already.</summary>

@@ -54,13 +54,16 @@ public sealed class TrainingRun(RunConfig config, Device device)
         using var trainer = new SaeTrainer(sae, source.Rows(settings), settings) { Progress = Progress };
         using var sink = MetricsPath is null ? null : new JsonLinesSink(MetricsPath);
         if (sink is not null) trainer.Sinks.Add(sink);
-        foreach (var note in source.Notes.Concat(completed.Sae.Notes)) Note?.Invoke(note);
+        var told = source.Notes;
+        foreach (var note in told.Concat(completed.Sae.Notes)) Note?.Invoke(note);
         Note?.Invoke(source.Describe(completed));
         var training = trainer.Train(cancellation);
         using var inference = sae.ToInference();
         if (config.OutputPath is { } folder && training.Steps > 0)
             SaeLensFolder.Save(folder, inference, training.LogSparsity, completed.ToJson(), sae);
         var (evaluation, on) = training.End == TrainingEnd.Cancelled ? (null, "") : source.Judge(completed, inference, JudgedRows, cancellation);
+        // What is found out only while reading: malformed rows.
+        foreach (var note in source.Notes.Except(told)) Note?.Invoke(note);
         var recovery = training.Steps > 0 ? source.Synthetic?.Recovery(inference.WDec) : null;
         var truth = recovery is null || evaluation is null ? null : GroundTruthEvaluator.Run(inference, source.Synthetic!, JudgedRows, cancellation: cancellation);
         return new TrainingRunReport(completed, training, evaluation, on, recovery, truth, source.Wraps);
