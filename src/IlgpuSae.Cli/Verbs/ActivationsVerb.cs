@@ -11,7 +11,7 @@ internal sealed class ActivationsVerb : Verb
 {
     private static readonly string[] Used =
     [
-        nameof(DataConfig.Text), nameof(DataConfig.Tokens), nameof(DataConfig.Contexts), nameof(DataConfig.ContextSize), nameof(DataConfig.PrependBos),
+        nameof(DataConfig.Text), nameof(DataConfig.DatasetPath), nameof(DataConfig.DatasetColumn), nameof(DataConfig.MaxMalformedFraction), nameof(DataConfig.Tokens), nameof(DataConfig.Contexts), nameof(DataConfig.ContextSize), nameof(DataConfig.PrependBos),
         nameof(DataConfig.SequenceSeparatorToken), nameof(DataConfig.DisableConcatSequences), nameof(DataConfig.DocumentSeparator),
         nameof(DataConfig.StoreBatchSizePrompts),
     ];

@@ -58,7 +58,7 @@ internal sealed class EvalVerb : Verb
         };
         var report = run.Execute(sae, fields, session.Interrupt);
         session.EndProgress();
-        EvaluationReport.Write(session, report.Result, report.Sae.DSae, report.Data.Text ?? report.Data.Tokens ?? report.Data.Activations ?? "held-out synthetic rows");
+        EvaluationReport.Write(session, report.Result, report.Sae.DSae, report.Data.Text ?? report.Data.DatasetPath ?? report.Data.Tokens ?? report.Data.Activations ?? "held-out synthetic rows");
         if (report.GroundTruth is { } truth) GroundTruthReport.Write(session, truth, report.Sae.DSae);
         var json = new JsonObject
         {

@@ -30,29 +30,44 @@ public sealed class TokenPacker
     public IEnumerable<int[]> Pack(IEnumerable<int[]> sequences) =>
         _options.DisableConcatSequences ? FirstTokens(sequences) : Concatenate(sequences);
 
+    /// <summary>Packs one sequence behind what is there already.</summary>
+    /// <param name="context">The context begun so far; holds the begun one afterwards.</param>
+    /// <param name="tokens">The sequence.</param>
+    /// <param name="offset">Where in it to go on; 0: it begins.</param>
+    /// <returns>The contexts that become full, each with how many tokens of the sequence are used up by then.</returns>
+    internal IEnumerable<(int[] Context, int Offset)> Add(List<int> context, int[] tokens, int offset = 0)
+    {
+        if (_options.DisableConcatSequences)
+        {
+            foreach (var first in FirstTokens([tokens])) yield return (first, tokens.Length);
+            yield break;
+        }
+
+        var size = _options.ContextSize;
+        var prefix = new List<int>(2);
+        var start = offset == 0;
+        while (offset < tokens.Length)
+        {
+            MakePrefix(prefix, tokens[offset], start, contextIsEmpty: context.Count == 0);
+            var room = size - context.Count;
+            var taken = Math.Min(Math.Max(room - prefix.Count, 0), tokens.Length - offset);
+            for (var i = 0; i < Math.Min(room, prefix.Count); i++) context.Add(prefix[i]);
+            context.AddRange(tokens.AsSpan(offset, taken));
+            offset += taken;
+            start = false;
+            if (context.Count < size) continue;
+            var full = context.ToArray();
+            context.Clear();
+            yield return (full, offset);
+        }
+    }
+
     private IEnumerable<int[]> Concatenate(IEnumerable<int[]> sequences)
     {
-        var size = _options.ContextSize;
-        var context = new List<int>(size);
-        var prefix = new List<int>(2);
+        var context = new List<int>(_options.ContextSize);
         foreach (var tokens in sequences)
-        {
-            var offset = 0;
-            var start = true;
-            while (offset < tokens.Length)
-            {
-                MakePrefix(prefix, tokens[offset], start, contextIsEmpty: context.Count == 0);
-                var room = size - context.Count;
-                var taken = Math.Min(Math.Max(room - prefix.Count, 0), tokens.Length - offset);
-                for (var i = 0; i < Math.Min(room, prefix.Count); i++) context.Add(prefix[i]);
-                context.AddRange(tokens.AsSpan(offset, taken));
-                offset += taken;
-                start = false;
-                if (context.Count < size) continue;
-                yield return context.ToArray();
-                context.Clear();
-            }
-        }
+            foreach (var (full, _) in Add(context, tokens))
+                yield return full;
     }
 
     /// <summary>The special tokens that go before the next token: [batch or separator] [sequence].</summary>

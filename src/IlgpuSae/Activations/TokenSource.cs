@@ -8,6 +8,7 @@ public abstract class TokenSource : IDisposable
 {
     private IEnumerator<int[]>? _pass;
     private bool _passIsEmpty;
+    private long _inPass;
 
     private protected TokenSource(int contextSize) => ContextSize = contextSize;
 
@@ -49,11 +50,13 @@ public abstract class TokenSource : IDisposable
             _pass.Dispose();
             _pass = Contexts().GetEnumerator();
             _passIsEmpty = true;
+            _inPass = 0;
             Wraps++;
         }
 
         _passIsEmpty = false;
         Served++;
+        _inPass++;
         return _pass.Current;
     }
 
@@ -69,11 +72,36 @@ public abstract class TokenSource : IDisposable
         return [.. batch];
     }
 
+    /// <summary>The place behind the last context served, to the token; <see cref="Resume"/> goes back to it.</summary>
+    public virtual TokenPosition Position => new() { Wraps = Wraps, Served = Served, InPass = _inPass };
+
+    /// <summary>Goes to a place in the same data, read the same way: the next context is the one that followed it.</summary>
+    /// <param name="position">A <see cref="Position"/> of an equal source.</param>
+    /// <exception cref="InvalidInputException">The data end before the place.</exception>
+    public void Resume(TokenPosition position)
+    {
+        ArgumentNullException.ThrowIfNull(position);
+        Rewind();
+        _pass = From(position).GetEnumerator();
+        _passIsEmpty = position.InPass == 0;
+        (Wraps, Served, _inPass) = (position.Wraps, position.Served, position.InPass);
+    }
+
+    /// <summary>The rest of a pass. Sources that cannot go to a place count their way to it.</summary>
+    private protected virtual IEnumerable<int[]> From(TokenPosition position)
+    {
+        var passed = 0L;
+        foreach (var context in Contexts())
+            if (passed++ >= position.InPass) yield return context;
+        if (passed < position.InPass) throw new InvalidInputException($"{Name}: holds {passed} contexts, but the place to go on from lies behind {position.InPass}; the data have changed");
+    }
+
     /// <summary>Starts again at the first context without counting an epoch.</summary>
     public void Rewind()
     {
         _pass?.Dispose();
         _pass = null;
+        _inPass = 0;
     }
 
     /// <summary>Closes files.</summary>

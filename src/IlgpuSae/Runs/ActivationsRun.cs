@@ -38,7 +38,8 @@ public sealed class ActivationsRun(Device device)
         using var language = LanguageModel.Load(data.ModelName, device, Load);
         var points = language.Model.Hooks.Select(hooks);
         using var source = language.OpenTokens(data, data.Contexts);
-        foreach (var note in source.Notes) Note?.Invoke(note);
+        var told = source.Notes;
+        foreach (var note in told) Note?.Invoke(note);
         var parts = new Dictionary<string, Collected>(StringComparer.Ordinal);
         var tokens = new List<int>();
         while (source.NextBatch(data.StoreBatchSizePrompts, wrap: false) is { Length: > 0 } ids)
@@ -62,6 +63,7 @@ public sealed class ActivationsRun(Device device)
             Progress?.Invoke(source.Served);
         }
 
+        foreach (var note in source.Notes.Except(told)) Note?.Invoke(note);
         var writer = new SafetensorsWriter();
         foreach (var (name, part) in parts) writer.Add(name, SafetensorsType.F32, part.Shape, part.Write);
         writer.Add("tokens", [tokens.Count / source.ContextSize, source.ContextSize], tokens.ToArray());

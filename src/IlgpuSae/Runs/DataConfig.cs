@@ -43,9 +43,28 @@ public sealed record DataConfig
     [Description("one head of hook_name_out")]
     public int? HookHeadIndexOut { get; init; }
 
-    /// <summary>A text file or a folder of .txt files.</summary>
-    [Description("a text file, or a folder of .txt files")]
+    /// <summary>A file or folder of text or of a data set; see <see cref="DatasetPath"/>.</summary>
+    [Description("a file or folder of .txt, .jsonl (.gz, .zst), .parquet or .arrow; several as PATH:WEIGHT,PATH:WEIGHT")]
     public string? Text { get; init; }
+
+    /// <summary>
+    /// The same in SAELens' word: a file or folder of .txt, .jsonl, .parquet or .arrow, or several with their weights as
+    /// <c>PATH:WEIGHT,PATH:WEIGHT</c>; a .safetensors file counts as <see cref="Tokens"/>.
+    /// </summary>
+    [Description("as --text; a .safetensors file as --tokens")]
+    public string? DatasetPath { get; init; }
+
+    /// <summary>The column of a data set that is read; null: found by its name.</summary>
+    [Description("column of a data set; if not given the first of tokens, input_ids, text, problem and messages that it has")]
+    public string? DatasetColumn { get; init; }
+
+    /// <summary>Share of the rows of text that is kept from training, to judge the SAE on.</summary>
+    [Description("share of the rows of text kept from training, to judge the SAE on")]
+    public double HoldoutFraction { get; init; }
+
+    /// <summary>Share of malformed rows that is borne before reading stops.</summary>
+    [Description("share of malformed rows that is borne before reading stops")]
+    public double MaxMalformedFraction { get; init; } = 0.01;
 
     /// <summary>A safetensors file with token ids in tensor <c>tokens</c>.</summary>
     [Description("a safetensors file of token ids, tensor tokens")]
@@ -135,24 +154,37 @@ public sealed record DataConfig
         };
     }
 
+    /// <summary>The text or data set, by whichever name it was given.</summary>
+    internal string? TextPath => Text ?? (IsTokenFile(DatasetPath) ? null : DatasetPath);
+
+    /// <summary>The token file, by whichever name it was given.</summary>
+    internal string? TokensPath => Tokens ?? (IsTokenFile(DatasetPath) ? DatasetPath : null);
+
+    /// <summary>The rows that training uses, or those that are kept from it.</summary>
+    internal DatasetSplit? Split(bool heldOut) => HoldoutFraction > 0 ? new DatasetSplit(HoldoutFraction, heldOut) : null;
+
+    private static bool IsTokenFile(string? path) => path?.EndsWith(".safetensors", StringComparison.Ordinal) == true;
+
     /// <summary>Checks what can be checked without opening files.</summary>
     /// <exception cref="InvalidInputException">Settings contradict each other or are out of range.</exception>
     public void Validate()
     {
-        var sources = new[] { ("text", Text), ("tokens", Tokens), ("activations", Activations) }.Where(s => s.Item2 is not null).Select(s => s.Item1).ToList();
+        var sources = new[] { ("text", Text), ("dataset_path", DatasetPath), ("tokens", Tokens), ("activations", Activations) }.Where(s => s.Item2 is not null).Select(s => s.Item1).ToList();
         if (sources.Count > 1) throw new InvalidInputException($"{string.Join(" and ", sources)}: give only one of them");
-        if (ModelName is null && (Text ?? Tokens) is not null) throw new InvalidInputException($"{sources[0]}: a model has to read them; give model_name as well");
+        if (ModelName is null && (Text ?? Tokens ?? DatasetPath) is not null) throw new InvalidInputException($"{sources[0]}: a model has to read them; give model_name as well");
         if (ModelName is not null && Activations is not null) throw new InvalidInputException("model_name and activations: activations from a file need no model; give only one of them");
         if (ModelName is not null && sources.Count == 0) throw new InvalidInputException("model_name: the model has nothing to read; give text or tokens as well");
         if (ModelName is not null && HookName is null) throw new InvalidInputException("hook_name: missing; say where activations are taken, such as blocks.0.hook_resid_post");
         if (HookHeadIndexOut is not null && HookNameOut is null) throw new InvalidInputException("hook_head_index_out: there is no hook_name_out whose head it could be");
         if (ContextSize is < 1) throw new InvalidInputException($"context_size: {ContextSize} is not at least 1");
+        if (HoldoutFraction is not (>= 0 and < 1)) throw new InvalidInputException($"holdout_fraction: {HoldoutFraction.ToString(CultureInfo.InvariantCulture)} is not a share from 0 up to but not including 1");
+        if (HoldoutFraction > 0 && TextPath is null) throw new InvalidInputException("holdout_fraction: only the rows of text can be held out; for a token file give contexts and eval_contexts");
         if (StoreBatchSizePrompts < 1) throw new InvalidInputException($"store_batch_size_prompts: {StoreBatchSizePrompts} is not at least 1");
         if (NBatchesInBuffer < 1) throw new InvalidInputException($"n_batches_in_buffer: {NBatchesInBuffer} is not at least 1");
         if (NEvalBatches is < 0) throw new InvalidInputException($"n_eval_batches: {NEvalBatches} is negative");
         if (EvalBatchSizePrompts is < 1) throw new InvalidInputException($"eval_batch_size_prompts: {EvalBatchSizePrompts} is not at least 1");
-        if (EvalContexts is not null && Tokens is null) throw new InvalidInputException("eval_contexts: only a token file has numbered contexts; give tokens");
-        if (Contexts is not null && Tokens is null) throw new InvalidInputException("contexts: only a token file has numbered contexts; give tokens");
+        if (EvalContexts is not null && TokensPath is null) throw new InvalidInputException("eval_contexts: only a token file has numbered contexts; give tokens");
+        if (Contexts is not null && TokensPath is null) throw new InvalidInputException("contexts: only a token file has numbered contexts; give tokens");
     }
 }
 

@@ -64,9 +64,11 @@ public sealed class EvaluationRun(Device device)
         using var tokens = language.OpenTokens(data, data.Contexts);
         if (tokens.ContextSize > language.Model.Spec.NCtx)
             throw new InvalidInputException($"context_size: {tokens.ContextSize} tokens are more than the model's context of {language.Model.Spec.NCtx} (n_ctx)");
-        foreach (var note in tokens.Notes) Note?.Invoke(note);
+        var told = tokens.Notes;
+        foreach (var note in told) Note?.Invoke(note);
         options = options with { ExcludedTokens = language.Excluded(data.ExcludeSpecialTokens), HookHeadIndex = data.HookHeadIndex, HookNameOut = data.HookNameOut, HookHeadIndexOut = data.HookHeadIndexOut };
         var result = new SaeEvaluator(language.Model, sae, hook, options).Run(tokens, Progress, cancellation);
+        foreach (var note in tokens.Notes.Except(told)) Note?.Invoke(note);
         if (tokens.Wraps > 0) Note?.Invoke($"{tokens.Name}: the corpus was read {tokens.Wraps + 1} times; ask for fewer batches to read it once");
         return new EvaluationRunReport(sae.Config, data, options, result);
     }
@@ -81,7 +83,7 @@ public sealed class EvaluationRun(Device device)
         Sae sae, string folder, JsonObject fields, DataConfig data, EvaluationOptions options, CancellationToken cancellation)
     {
         options.Validate();
-        if ((data.ModelName ?? data.Activations ?? data.Text ?? data.Tokens) is { } other)
+        if ((data.ModelName ?? data.Activations ?? data.Text ?? data.DatasetPath ?? data.Tokens) is { } other)
             throw new InvalidInputException($"synthetic: the SAE cannot be judged on a synthetic source and on {other} at once; give one of them");
         var config = SyntheticOf(folder, fields);
         var source = GroundTruthSource.Open(config);

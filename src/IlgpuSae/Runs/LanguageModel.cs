@@ -37,23 +37,28 @@ public sealed class LanguageModel : IDisposable
     public static LanguageModel Load(string folder, Device device, ModelLoadOptions? options = null) => new(folder, HookedTransformer.Load(folder, device, options));
 
     /// <summary>Opens the tokens a configuration names.</summary>
-    /// <param name="data">Its <c>text</c> or <c>tokens</c>.</param>
+    /// <param name="data">Its <c>text</c>, <c>dataset_path</c> or <c>tokens</c>.</param>
     /// <param name="contexts">Which contexts of a token file; null: all.</param>
-    /// <exception cref="InvalidInputException">Neither is given, a file cannot be used, or a special token is missing.</exception>
-    public TokenSource OpenTokens(DataConfig data, PositionSlice? contexts)
+    /// <param name="heldOut">Whether the rows that <c>holdout_fraction</c> keeps from training are read.</param>
+    /// <exception cref="InvalidInputException">Nothing is given, a file cannot be used, or a special token is missing.</exception>
+    public TokenSource OpenTokens(DataConfig data, PositionSlice? contexts, bool heldOut = false)
     {
-        if (data.Tokens is { } tokens) return new TokenFileSource(tokens, data.ContextSize, contexts);
-        if (data.Text is not { } text) throw new InvalidInputException("the model has nothing to read; give text or tokens");
+        if (data.TokensPath is { } tokens) return new TokenFileSource(tokens, data.ContextSize, contexts);
+        if (data.TextPath is not { } text) throw new InvalidInputException("the model has nothing to read; give text, dataset_path or tokens");
         // The default context of text must fit small models as well.
         var size = data.ContextSize ?? Math.Min(128, Model.Spec.NCtx);
         if (size > Model.Spec.NCtx) throw new InvalidInputException($"context_size: {size} tokens are more than the model's context of {Model.Spec.NCtx} (n_ctx)");
-        return new TextTokenSource(text, Tokenizer, new PackingOptions
+        var parts = DataMix.Open(text, data);
+        // Rows of ids are taken as they are: they need neither a tokenizer nor special tokens.
+        if (parts.All(p => p.Data.Kind == Datasets.DataColumnKind.Tokens))
+            return new DatasetTokenSource(parts, null, new PackingOptions { ContextSize = size }, data.Split(heldOut));
+        return new DatasetTokenSource(parts, Tokenizer, new PackingOptions
         {
             ContextSize = size,
             BeginBatchToken = data.PrependBos ? Tokenizer.BosToken ?? throw Missing("prepend_bos", "BOS", "prepend_bos false") : null,
             SequenceSeparatorToken = Separator(data.SequenceSeparatorToken),
             DisableConcatSequences = data.DisableConcatSequences,
-        }, data.DocumentSeparator);
+        }, data.Split(heldOut));
     }
 
     /// <summary>The token ids that a choice means for this model.</summary>

@@ -220,8 +220,9 @@ internal sealed class RunSource : IDisposable
             return (RowsEvaluator.Run(sae, new BlockView(_judged.Rows(source, count, sae.Device), Blocks), count), on);
         }
 
-        using var heldOut = data.EvalContexts is { } contexts ? _language.OpenTokens(data, contexts) : null;
-        var batches = data.NEvalBatches ?? (heldOut is null ? 10 : null);
+        using var heldOut = data.EvalContexts is { } contexts ? _language.OpenTokens(data, contexts)
+            : data.HoldoutFraction > 0 ? _language.OpenTokens(data, null, heldOut: true) : null;
+        var batches = data.NEvalBatches ?? (data.EvalContexts is null ? 10 : null);
         var evaluator = new SaeEvaluator(_language.Model, sae, data.HookName!, new EvaluationOptions
         {
             BatchSizePrompts = data.EvalBatchSizePrompts ?? data.StoreBatchSizePrompts,
@@ -235,7 +236,8 @@ internal sealed class RunSource : IDisposable
         // Without held-out contexts there is a number of batches.
         var tokens = heldOut ?? _judged.Contexts(_tokens!, batches!.Value * (data.EvalBatchSizePrompts ?? data.StoreBatchSizePrompts));
         var result = evaluator.Run(tokens, cancellation: cancellation);
-        return (result, heldOut is null ? "contexts after those trained on (text that is too short is read again)" : $"contexts {data.EvalContexts}");
+        return (result, heldOut is null ? "contexts after those trained on (text that is too short is read again)" : data.EvalContexts is not null ? $"contexts {data.EvalContexts}"
+            : string.Create(CultureInfo.InvariantCulture, $"rows kept from training, {data.HoldoutFraction} of all"));
     }
 
     /// <summary>Judges the SAE by the true features of as many further rows; null where those are not known.</summary>

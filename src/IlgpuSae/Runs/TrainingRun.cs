@@ -43,9 +43,13 @@ public sealed class TrainingRun(RunConfig config, Device device)
     {
         using var source = RunSource.Open(config, device);
         using var prepared = Prepare(source, source.Rows);
-        foreach (var note in config.Notes.Concat(source.Notes).Concat(prepared.Completed.Sae.Notes)) Note?.Invoke(note);
+        var told = source.Notes;
+        foreach (var note in config.Notes.Concat(told).Concat(prepared.Completed.Sae.Notes)) Note?.Invoke(note);
         Note?.Invoke(source.Describe(prepared.Completed));
-        return prepared.Execute(() => { }, cancellation);
+        var report = prepared.Execute(() => { }, cancellation);
+        // What is found out only while reading: malformed rows.
+        foreach (var note in source.Notes.Except(told)) Note?.Invoke(note);
+        return report;
     }
 
     /// <summary>Makes everything that training needs; what is wrong with the settings comes out here.</summary>

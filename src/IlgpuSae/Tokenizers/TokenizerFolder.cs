@@ -118,6 +118,41 @@ internal sealed class TokenizerFolder
         RightStrip: entry.GetBool("rstrip", false),
         SingleWord: entry.GetBool("single_word", false));
 
+    /// <summary>The chat template: a file of its own, else the setting, which is one template or a list of named ones, of which "default" counts.</summary>
+    /// <exception cref="InvalidFileException">It cannot be followed.</exception>
+    public ChatTemplate? ChatTemplate()
+    {
+        var tokens = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (var role in (string[])["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"])
+            if (Named(role, out _) is { } token) tokens[role] = token;
+        var (path, source) = (File_("chat_template.jinja"), (string?)null);
+        if (Has("chat_template.jinja"))
+        {
+            source = System.Text.Encoding.UTF8.GetString(ReadFailure.ReadAll(path, 16L << 20)).TrimStart('\uFEFF');
+        }
+        else if (_tokenizer?.TryGet("chat_template", out var value) == true)
+        {
+            path = File_("tokenizer_config.json");
+            source = value.ValueKind switch
+            {
+                JsonValueKind.String => value.GetString(),
+                JsonValueKind.Array => value.EnumerateArray().Where(t => t.ValueKind == JsonValueKind.Object && t.TryGetProperty("name", out var n) && n.ValueKind == JsonValueKind.String && n.GetString() == "default")
+                    .Select(t => t.TryGetProperty("template", out var s) && s.ValueKind == JsonValueKind.String ? s.GetString() : null).FirstOrDefault(),
+                _ => null,
+            } ?? throw _tokenizer.Wrong("chat_template", "is neither a template nor a list of named ones with a \"default\"");
+        }
+
+        if (source is null) return null;
+        try
+        {
+            return Tokenizers.ChatTemplate.Parse(source, tokens, $"{path}: chat template");
+        }
+        catch (InvalidInputException e) when (e is not InvalidFileException)
+        {
+            throw new InvalidFileException(path, e.Message[(path.Length + 2)..], e);
+        }
+    }
+
     private JsonConfig? ReadIfThere(string name) => Has(name) ? JsonConfig.Read(File_(name)) : null;
 
     private IEnumerable<string?> Additional()

@@ -14,10 +14,10 @@ internal static class TokenizerLoader
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         var folder = new TokenizerFolder(path);
-        if (folder.Has("tokenizer.json")) return new TokenizerJson(folder).Read();
-        if (folder.Has("vocab.json") && folder.Has("merges.txt")) return VocabAndMerges(folder);
-        if (folder.Has("tokenizer.model")) return SentencePiece(folder, "tokenizer.model");
-        if (folder.Has("spiece.model")) return SentencePiece(folder, "spiece.model");
+        if (folder.Has("tokenizer.json")) return new TokenizerJson(folder).Read().WithChat(folder);
+        if (folder.Has("vocab.json") && folder.Has("merges.txt")) return VocabAndMerges(folder).WithChat(folder);
+        if (folder.Has("tokenizer.model")) return SentencePiece(folder, "tokenizer.model").WithChat(folder);
+        if (folder.Has("spiece.model")) return SentencePiece(folder, "spiece.model").WithChat(folder);
         throw new InvalidFileException(path, "has no tokenizer: neither tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model or spiece.model");
     }
 
