@@ -42,6 +42,30 @@ public abstract partial class TrainingSae
         return SelectFrom(scope, dense, rows);
     }
 
+    /// <summary>
+    /// Whether <see cref="StartFromData"/> is still to give the features their first directions
+    /// (<see cref="DecoderInitMethod.Data"/>). Weights that are loaded have theirs.
+    /// </summary>
+    public bool AwaitsData { get; private set; }
+
+    /// <summary>Starts the features at data points, their mean taken out: feature j at row j, while there are rows.</summary>
+    /// <param name="points">F32 [n, d_out], as they are reconstructed: scaled, normalised.</param>
+    /// <param name="inputs">F32 [n, d_in], the inputs they belong to; for an SAE the same.</param>
+    public void StartFromData(Tensor points, Tensor inputs)
+    {
+        WeightInit.FromRows(WDec, points, Config);
+        if (Config.IsTranscoder) WeightInit.FromRows(WEnc, inputs, Config);
+        else if (Config.InitEncoderAsDecoderTranspose && !ReferenceEquals(WEnc, WDec)) WEnc.CopyFrom(WDec);
+        AwaitsData = false;
+    }
+
+    /// <inheritdoc/>
+    public override void ImportState(IReadOnlyList<NamedValues> state, string where)
+    {
+        base.ImportState(state, where);
+        AwaitsData = false;
+    }
+
     /// <summary>Features of a batch, with noise on the pre-activations if the settings ask for it.</summary>
     private SparseFeatures Encoded(TensorScope scope, Tensor rows, TrainingStep step, out SparseFeatures? forLosses)
     {

@@ -14,6 +14,12 @@ public enum DecoderInitMethod
 
     /// <summary>Orthonormal columns (rows where d_sae is below d_in): SAELens' <c>decoder_orthogonal_init</c>.</summary>
     Orthogonal,
+
+    /// <summary>
+    /// The first rows that are trained on, their mean taken out: features begin where the data is. Where weights are
+    /// drawn without data, and for features beyond the number of rows, Kaiming's.
+    /// </summary>
+    Data,
 }
 
 /// <summary>What mse_loss is divided by.</summary>
@@ -29,7 +35,7 @@ public abstract partial record TrainingSaeConfig
     /// <summary>How W_dec is drawn, before <see cref="DecoderInitNorm"/> scales its rows.</summary>
     [JsonPropertyOrder(-11)]
     [LeftOutByDefault]
-    [Description("how W_dec is drawn: kaiming_uniform, normal or orthogonal")]
+    [Description("start of W_dec: drawn as kaiming_uniform, normal or orthogonal, or data: the first rows trained on, centred")]
     public DecoderInitMethod DecoderInitMethod { get; init; }
 
     /// <summary>Whether W_enc starts as the rows of W_dec; false: a draw of its own, uniform in +-sqrt(6 / d_sae).</summary>
@@ -68,5 +74,7 @@ public abstract partial record TrainingSaeConfig
             throw new InvalidInputException($"noise_scale: architecture {Architecture} has no noise; use 0");
         if (DecoderInitMethod == DecoderInitMethod.Orthogonal && DecoderInitNorm is not null)
             throw new InvalidInputException($"decoder_init_norm: {DecoderInitNorm} would undo decoder_init_method = orthogonal; use null");
+        if (DecoderInitMethod == DecoderInitMethod.Data && DecoderInitNorm is null)
+            throw new InvalidInputException("decoder_init_norm: missing; decoder_init_method = data gives rows as long as activations, which starts too large; give the norm they are to have, such as 0.1");
     }
 }

@@ -49,6 +49,27 @@ internal static class WeightInit
         if (config is { IsTranscoder: true, DecoderInitNorm: { } norm }) ScaleRows(encoder, norm);
     }
 
+    /// <summary>Overwrites rows with data points minus their mean, scaled; a point that is the mean leaves its row as it was.</summary>
+    /// <param name="matrix">F32 [d_sae, width], drawn.</param>
+    /// <param name="points">F32 [n, width], n at least 1.</param>
+    /// <param name="config">The norm.</param>
+    public static void FromRows(Tensor matrix, Tensor points, TrainingSaeConfig config)
+    {
+        float[] values = matrix.ToArray<float>(), data = points.ToArray<float>();
+        int width = matrix.Shape[1], n = points.Shape[0];
+        var mean = new double[width];
+        for (var i = 0; i < data.Length; i++) mean[i % width] += data[i] / (double)n;
+        for (var j = 0; j < Math.Min(matrix.Shape[0], n); j++)
+        {
+            var sum = 0.0;
+            for (var i = 0; i < width; i++) sum += Math.Pow(data[(j * width) + i] - mean[i], 2);
+            if (sum == 0) continue;
+            for (var i = 0; i < width; i++) values[(j * width) + i] = (float)((data[(j * width) + i] - mean[i]) * config.DecoderInitNorm!.Value / Math.Sqrt(sum));
+        }
+
+        matrix.CopyFrom<float>(values);
+    }
+
     /// <summary>Scales every row that is not zero.</summary>
     /// <param name="matrix">F32 [rows, width].</param>
     /// <param name="norm">The norm they get.</param>

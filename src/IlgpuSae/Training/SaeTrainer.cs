@@ -97,7 +97,7 @@ public sealed class SaeTrainer : IDisposable
         TrainingEnd? end = null;
         if (Sae.Config.NormalizeActivations == NormalizeActivations.ExpectedAverageOnlyIn && ActivationScale is null)
             end = EstimateActivationScale(cancellation) ? null : TrainingEnd.Cancelled;
-        if (end is null && Steps == 0 && Config.BDecInitMethod != BDecInitMethod.Zeros) SetBDec(cancellation);
+        if (end is null && Steps == 0) SetFirstWeights(cancellation);
         while (end is null && Samples < Config.AllSamples)
         {
             if (cancellation.IsCancellationRequested)
@@ -216,14 +216,19 @@ public sealed class SaeTrainer : IDisposable
         foreach (var e in Extensions) e.Start(this);
     }
 
-    private void SetBDec(CancellationToken cancellation)
+    /// <summary>What the first rows decide: b_dec, and the features' directions.</summary>
+    private void SetFirstWeights(CancellationToken cancellation)
     {
+        var directions = Sae.AwaitsData;
+        if (Config.BDecInitMethod == BDecInitMethod.Zeros && !directions) return;
         using var scope = new TensorScope(Sae.Device);
-        if (_source.Peek(scope, Config.BDecInitSamples, Config.TrainBatchSizeSamples, cancellation) is not { } rows) throw NoRows();
+        var count = Math.Max(Config.BDecInitMethod == BDecInitMethod.Zeros ? 1 : Config.BDecInitSamples, directions ? Sae.Config.DSae : 1);
+        if (_source.Peek(scope, count, Config.TrainBatchSizeSamples, cancellation) is not { } rows) throw NoRows();
         var (x, target) = Sae.Split(scope, rows);
         // A transcoder's b_dec belongs to its output, whose normalisation is not undone.
         var points = Sae.Config.IsTranscoder ? Scaled(target, TargetScale) : Sae.Normalized(scope, Scaled(x, ActivationScale));
-        Sae.BDec.CopyFrom<float>(BDecInitialization.Of(Config.BDecInitMethod, points));
+        if (directions) Sae.StartFromData(points, Sae.Config.IsTranscoder ? Sae.Normalized(scope, Scaled(x, ActivationScale)) : points);
+        if (Config.BDecInitMethod != BDecInitMethod.Zeros) Sae.BDec.CopyFrom<float>(BDecInitialization.Of(Config.BDecInitMethod, points));
 
         Tensor Scaled(Tensor t, double? factor) => factor is { } f ? Scale.By(scope, t, (float)f) : t;
     }

@@ -189,6 +189,51 @@ public sealed class StepExtensionTests : IDisposable
         Golden(rows.ToArray<float>().Take(Batch * Width).Select(v => (float)(v * scale!.Value)), batch!);
     }
 
+    [Theory]
+    [InlineData("topk")]
+    [InlineData("matching_pursuit")]
+    public void Features_start_at_the_first_rows_which_are_trained_on_all_the_same(string architecture)
+    {
+        using var rows = Rows(offset: 3);
+        TrainingSaeConfig config = architecture == "topk"
+            ? new TopKTrainingConfig { DIn = Width, DSae = DSae, K = 4, DecoderInitMethod = DecoderInitMethod.Data }
+            : new MatchingPursuitTrainingConfig { DIn = Width, DSae = DSae, MaxIterations = 4, DecoderInitMethod = DecoderInitMethod.Data };
+        using var sae = NewSae(config);
+        Assert.True(sae.AwaitsData);
+        using var trainer = new SaeTrainer(sae, new RowSource(rows), Config with { TotalTrainingSamples = Batch * 5 });
+        float[]? decoder = null, encoder = null, batch = null;
+        trainer.Extensions.Add(new Spy(before: step =>
+        {
+            (decoder, encoder) = (decoder ?? sae.WDec.ToArray<float>(), encoder ?? sae.WEnc.ToArray<float>());
+            batch ??= step.X.ToArray<float>();
+        }));
+        trainer.Train(TestContext.Current.CancellationToken);
+        // One batch holds more rows than there are features.
+        var points = rows.ToArray<float>().Take(Batch * Width).Select(v => (double)v).Chunk(Width).ToArray();
+        var mean = Enumerable.Range(0, Width).Select(i => points.Average(p => p[i])).ToArray();
+        for (var j = 0; j < DSae; j++)
+        {
+            var direction = points[j].Zip(mean, (p, m) => p - m).ToArray();
+            var length = Math.Sqrt(direction.Sum(v => v * v));
+            for (var i = 0; i < Width; i++) Assert.Equal(config.DecoderInitNorm!.Value * direction[i] / length, decoder![(j * Width) + i], 1e-6);
+        }
+
+        Golden(decoder!, encoder!);
+        Golden(rows.ToArray<float>().Take(Batch * Width), batch!);
+        Assert.False(sae.AwaitsData);
+    }
+
+    [Fact]
+    public void Weights_that_are_loaded_do_not_wait_for_data()
+    {
+        var config = new TopKTrainingConfig { DIn = Width, DSae = DSae, K = 4, DecoderInitMethod = DecoderInitMethod.Data };
+        using var sae = NewSae(config);
+        sae.ImportState(sae.ExportState(), "test");
+        Assert.False(sae.AwaitsData);
+        var failure = Assert.Throws<InvalidInputException>((config with { DecoderInitNorm = null }).Validate);
+        Assert.StartsWith("decoder_init_norm: missing; decoder_init_method = data", failure.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void A_geometric_median_is_not_moved_by_a_far_point()
     {
