@@ -12,7 +12,7 @@ public static partial class Attention
     /// <summary>Floats of scores a block of rows may take: what stays in the second-level cache.</summary>
     private const int ScoreFloats = 1 << 16;
 
-    private static unsafe void CpuForward(CpuDevice device, HeadShape s, Tensor q, Tensor k, Tensor v, Tensor z, ScoreRule rule)
+    private static unsafe void CpuForward(CpuDevice device, HeadShape s, Tensor q, Tensor k, Tensor v, Tensor z, ScoreRule rule, Tensor? slopes)
     {
         if (z.Count == 0) return;
         // 16 more than needed: rows a power of two apart would share their places in the cache.
@@ -22,7 +22,7 @@ public static partial class Attention
         long keyScratch = AttentionTiles.KeyScratch(s.Width), valueScratch = AttentionTiles.ValueScratch(s.Width);
         var perThread = keyScratch + valueScratch + (block * width);
         using var scratch = new Tensor(device, [device.Threads, checked((int)perThread)]);
-        float* pq = q.F32, pk = k.F32, pv = v.F32, pz = z.F32, ps = scratch.F32;
+        float* pq = q.F32, pk = k.F32, pv = v.F32, pz = z.F32, ps = scratch.F32, slope = slopes is null ? null : slopes.F32;
         var blocks = (rows + block - 1) / block;
         device.Pool.For(checked(s.Batch * s.KeyHeads * blocks), (piece, thread) =>
         {
@@ -36,12 +36,13 @@ public static partial class Attention
             var from = Math.Min(rule.From(r0 / s.Group), to) & ~15;
             var block0 = new StridedRows(scores - (r0 * width), width);
             AttentionTiles.Scores(QueryRows(pq, s, batch, head), r0, r1, s.Group, KeyRows(pk, s, batch, head), from, to, s.Keys, s.Width, rule, block0, width, mine);
+            if (slope != null) AddDistances(block0, r0, r1, from, to, slope + (head * s.Group), s.Group, rule);
             for (var r = r0; r < r1; r++) Softmax.Row(block0[r], block0[r], from, to);
             AttentionTiles.Mix(block0, r0, r1, KeyRows(pv, s, batch, head), from, to, s.Width, QueryRows(pz, s, batch, head), values);
         });
     }
 
-    private static unsafe void CpuOuter(CpuDevice device, HeadShape s, Tensor a, Tensor b, Tensor target, ScoreRule rule)
+    private static unsafe void CpuOuter(CpuDevice device, HeadShape s, Tensor a, Tensor b, Tensor target, ScoreRule rule, Tensor? slopes)
     {
         if (target.Count == 0) return;
         var rows = s.Queries * s.Group;
@@ -49,13 +50,16 @@ public static partial class Attention
         var blocks = (rows + block - 1) / block;
         var perThread = AttentionTiles.KeyScratch(s.Width);
         using var scratch = new Tensor(device, [device.Threads, checked((int)perThread)]);
-        float* pa = a.F32, pb = b.F32, pt = target.F32, ps = scratch.F32;
+        float* pa = a.F32, pb = b.F32, pt = target.F32, ps = scratch.F32, slope = slopes is null ? null : slopes.F32;
         device.Pool.For(checked(s.Batch * s.KeyHeads * blocks), (piece, thread) =>
         {
             var r0 = piece % blocks * block;
             var (batch, head) = Math.DivRem(piece / blocks, s.KeyHeads);
-            AttentionTiles.Scores(QueryRows(pa, s, batch, head), r0, Math.Min(rows, r0 + block), s.Group, KeyRows(pb, s, batch, head),
-                0, s.Keys, s.Keys, s.Width, rule, ScoreRows(pt, s, batch, head), s.Keys, ps + (thread * perThread));
+            var r1 = Math.Min(rows, r0 + block);
+            var scores = ScoreRows(pt, s, batch, head);
+            AttentionTiles.Scores(QueryRows(pa, s, batch, head), r0, r1, s.Group, KeyRows(pb, s, batch, head),
+                0, s.Keys, s.Keys, s.Width, rule, scores, s.Keys, ps + (thread * perThread));
+            if (slope != null) AddDistances(scores, r0, r1, 0, s.Keys, slope + (head * s.Group), s.Group, rule);
         });
     }
 
@@ -137,6 +141,20 @@ public static partial class Attention
                 Lanes.Store((Lanes.Load(d + j, n - j) * scale * (one - (share * share))) & seen, t + j, n - j);
             }
         });
+    }
+
+    /// <summary>scores[r][j] += slope of r's head times (j - position of r's query), for keys from .. to; masked ones stay -infinity.</summary>
+    private static unsafe void AddDistances(StridedRows scores, int r0, int r1, int from, int to, float* slopes, int group, ScoreRule rule)
+    {
+        for (var r = r0; r < r1; r++)
+        {
+            var (query, member) = Math.DivRem(r, group);
+            var slope = Vector256.Create(slopes[member]);
+            var first = Vector256<int>.Indices - Vector256.Create(rule.FirstQuery + query);
+            var row = scores[r];
+            for (var j = from; j < to; j += 8)
+                Lanes.Store(Lanes.Load(row + j, to - j) + (slope * Vector256.ConvertToSingle(first + Vector256.Create(j))), row + j, to - j);
+        }
     }
 
     private static int BlockRows(long width, int rows)

@@ -10,7 +10,7 @@ public static partial class Attention
     private const long PatternBytes = 512L << 20;
 
     /// <summary>Whole batch entries at a time, as many as the pattern has room for; the steps' own kernels, hence their bits.</summary>
-    private static void GpuForward(GpuDevice device, HeadShape s, Tensor q, Tensor k, Tensor v, Tensor z, ScoreRule rule)
+    private static void GpuForward(GpuDevice device, HeadShape s, Tensor q, Tensor k, Tensor v, Tensor z, ScoreRule rule, Tensor? slopes)
     {
         if (z.Count == 0) return;
         var perBatch = (long)s.Heads * s.Queries * s.Keys * sizeof(float);
@@ -22,13 +22,13 @@ public static partial class Attention
             using Tensor pq = q.Slice(from, n), pk = k.Slice(from, n), pv = v.Slice(from, n), pz = z.Slice(from, n);
             using var scope = new TensorScope(device);
             var scores = scope.New([n, s.Heads, s.Queries, s.Keys]);
-            GpuOuter(device, part, pq, pk, scores, rule);
+            GpuOuter(device, part, pq, pk, scores, rule, slopes);
             var pattern = Softmax.Rows(scope, scores);
             GpuWeighted(device, part, pattern, pv, pz, rule);
         }
     }
 
-    private static void GpuOuter(GpuDevice device, HeadShape s, Tensor a, Tensor b, Tensor target, ScoreRule rule)
+    private static void GpuOuter(GpuDevice device, HeadShape s, Tensor a, Tensor b, Tensor target, ScoreRule rule, Tensor? slopes)
     {
         if (target.Count == 0) return;
         HeadProduct.Launch(device, a, b, target, new HeadProductShape
@@ -58,6 +58,9 @@ public static partial class Attention
             Window = rule.Window,
             SoftCap = rule.SoftCap,
         });
+        if (slopes is null) return;
+        device.Launch(DistanceKernel, (device.GridFor(target.Count), device.GroupSize), target.View<float>(), slopes.View<float>(),
+            s.Heads, s.Queries, s.Keys, rule.FirstQuery);
     }
 
     private static void GpuWeighted(GpuDevice device, HeadShape s, Tensor p, Tensor v, Tensor target, ScoreRule? rule)
@@ -123,6 +126,21 @@ public static partial class Attention
         if (target.Count == 0) return;
         device.Launch(ProductGradientKernel, (device.GridFor(target.Count), device.GroupSize), scores.View<float>(), ds.View<float>(), target.View<float>(),
             rule.Scale, rule.SoftCap > 0 ? 1 / rule.SoftCap : 0);
+    }
+
+    /// <summary>score += slope of the head * (key - query's position); -infinity stays.</summary>
+    [GpuKernel]
+    private static void DistanceKernel(ArrayView<float> scores, ArrayView<float> slopes, int heads, int queries, int keys, int firstQuery)
+    {
+        var step = (long)Grid.DimX * Group.DimX;
+        for (var i = ((long)Grid.IdxX * Group.DimX) + Group.IdxX; i < scores.Length; i += step)
+        {
+            var row = i / keys;
+            var key = (int)(i - (row * keys));
+            var headRow = row / queries;
+            var query = (int)(row - (headRow * queries));
+            scores[i] += slopes[headRow % heads] * (key - firstQuery - query);
+        }
     }
 
     [GpuKernel]

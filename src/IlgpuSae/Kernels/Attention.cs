@@ -5,7 +5,8 @@ namespace IlgpuSae.Kernels;
 /// <summary>
 /// Causal attention with grouped heads, in TransformerLens' three steps and fused:
 /// scores = scale q k^T, capped to cap tanh(score / cap), -infinity where a query must not look; pattern = softmax of
-/// each row (<see cref="Softmax"/>); z = pattern v. <see cref="Forward"/> gives the same bits as the steps and holds the
+/// each row (<see cref="Softmax"/>); z = pattern v. With ALiBi (Press et al. 2021, arXiv:2108.12409), which excludes a cap,
+/// a score is scale q.k + slope (j - i) with one slope a head. <see cref="Forward"/> gives the same bits as the steps and holds the
 /// pattern of a block of queries only. Query i has position firstQuery + i; key j has position j, so keys may be a
 /// cache with room to spare. Head h uses key head h / (heads / key heads). O(b h q kv d_head).
 /// </summary>
@@ -20,14 +21,17 @@ public static partial class Attention
     /// <param name="firstQuery">Position of the first query: the number of keys before it.</param>
     /// <param name="window">Number of keys a query sees, itself included; 0: all before it.</param>
     /// <param name="softCap">Scores become cap tanh(score / cap); 0: no cap.</param>
+    /// <param name="slopes">ALiBi: F32 [h], constant for the gradient; null: none.</param>
     /// <returns>F32 [b, h, q, kv]; -infinity where masked.</returns>
     /// <exception cref="ShapeException">The shapes do not fit.</exception>
-    public static Tensor Scores(TensorScope scope, Tensor q, Tensor k, float scale, int firstQuery = 0, int window = 0, float softCap = 0)
+    public static Tensor Scores(
+        TensorScope scope, Tensor q, Tensor k, float scale, int firstQuery = 0, int window = 0, float softCap = 0, Tensor? slopes = null)
     {
         var s = HeadShape.Of(q, k);
         var rule = Rule(scale, firstQuery, window, softCap);
+        CheckSlopes(s, rule, slopes);
         var scores = scope.New([s.Batch, s.Heads, s.Queries, s.Keys]);
-        Outer(scope.Device, s, q, k, scores, rule);
+        Outer(scope.Device, s, q, k, scores, rule, slopes);
         if (scope.Recorder is { } recorder)
         {
             bool needQ = recorder.Tracks(q), needK = recorder.Tracks(k);
@@ -66,16 +70,19 @@ public static partial class Attention
     /// <param name="firstQuery">Position of the first query: the number of keys before it.</param>
     /// <param name="window">Number of keys a query sees, itself included; 0: all before it.</param>
     /// <param name="softCap">Scores become cap tanh(score / cap); 0: no cap.</param>
+    /// <param name="slopes">ALiBi: F32 [h], constant for the gradient; null: none.</param>
     /// <returns>F32 [b, q, h, d_head].</returns>
     /// <exception cref="ShapeException">The shapes do not fit.</exception>
-    public static Tensor Forward(TensorScope scope, Tensor q, Tensor k, Tensor v, float scale, int firstQuery = 0, int window = 0, float softCap = 0)
+    public static Tensor Forward(
+        TensorScope scope, Tensor q, Tensor k, Tensor v, float scale, int firstQuery = 0, int window = 0, float softCap = 0, Tensor? slopes = null)
     {
         var s = HeadShape.Of(q, k);
         if (v.Shape != k.Shape) throw new ShapeException($"attention: keys are {k.Shape}, values {v.Shape}");
         var rule = Rule(scale, firstQuery, window, softCap);
+        CheckSlopes(s, rule, slopes);
         var z = scope.New(q.Shape);
-        if (scope.Device is CpuDevice cpu) CpuForward(cpu, s, q, k, v, z, rule);
-        else GpuForward((GpuDevice)scope.Device, s, q, k, v, z, rule);
+        if (scope.Device is CpuDevice cpu) CpuForward(cpu, s, q, k, v, z, rule, slopes);
+        else GpuForward((GpuDevice)scope.Device, s, q, k, v, z, rule, slopes);
         if (scope.Recorder is { } recorder)
         {
             bool needQ = recorder.Tracks(q), needK = recorder.Tracks(k), needV = recorder.Tracks(v);
@@ -84,7 +91,7 @@ public static partial class Attention
                 // The pattern is computed again rather than kept from the forward pass: one layer's at a time.
                 using var inner = new TensorScope(scope.Device);
                 var scores = inner.New([s.Batch, s.Heads, s.Queries, s.Keys]);
-                Outer(scope.Device, s, q, k, scores, rule);
+                Outer(scope.Device, s, q, k, scores, rule, slopes);
                 var pattern = Softmax.Rows(inner, scores);
                 var parts = MixGradient(inner, s, pattern, v, dz, needQ || needK, needV);
                 Tensor?[] qk = [null, null];
@@ -105,7 +112,7 @@ public static partial class Attention
         return z;
     }
 
-    internal static double[] ReferenceScores(double[] q, double[] k, in HeadShape s, in ScoreRule rule)
+    internal static double[] ReferenceScores(double[] q, double[] k, in HeadShape s, in ScoreRule rule, double[]? slopes = null)
     {
         var scores = new double[(long)s.Batch * s.Heads * s.Queries * s.Keys];
         for (var at = 0; at < scores.Length; at++)
@@ -117,6 +124,7 @@ public static partial class Attention
             dot *= rule.Scale;
             if (rule.SoftCap > 0) dot = rule.SoftCap * Math.Tanh(dot / rule.SoftCap);
             var position = rule.FirstQuery + i;
+            if (slopes is not null) dot += slopes[h] * (j - position);
             scores[at] = j > position || (rule.Window > 0 && j <= position - rule.Window) ? double.NegativeInfinity : dot;
         }
 
@@ -167,6 +175,44 @@ public static partial class Attention
                 x => [ReferenceMix(Softmax.Reference(ReferenceScores(x[0], x[1], s, rule), s.Keys), x[2], s)])
             { OnIlgpuCpu = small };
         }
+
+        foreach (var c in AlibiCases()) yield return c;
+    }
+
+    /// <summary>ALiBi through the steps and fused, with grouped heads, a window, and keys before the first query.</summary>
+    private static IEnumerable<KernelCase> AlibiCases()
+    {
+        foreach (var (s, first, window) in new (HeadShape, int, int)[]
+        {
+            (new(1, 1, 1, 1, 1, 1), 0, 0), (new(2, 5, 5, 3, 3, 4), 0, 0), (new(1, 3, 9, 4, 2, 5), 6, 0), (new(1, 6, 6, 2, 1, 3), 0, 3),
+            (new(1, 90, 130, 6, 3, 33), 40, 0),
+        })
+        {
+            var rule = new ScoreRule(0.3f, true, first, window, 0);
+            Shape q = [s.Batch, s.Queries, s.Heads, s.Width], k = [s.Batch, s.Keys, s.KeyHeads, s.Width];
+            var small = s.Queries * s.Keys < 200;
+            var slopes = new KernelInput([s.Heads], Fill.Positive);
+            yield return new KernelCase($"ALiBi scores, q {q}, k {k}, from {first}, window {window}", [new(q), new(k), slopes],
+                (scope, t) => [Scores(scope, t[0], t[1], 0.3f, first, window, 0, t[2])], x => [ReferenceScores(x[0], x[1], s, rule, x[2])])
+            { OnIlgpuCpu = small, Tolerance = 5e-6 };
+            foreach (var fused in new[] { false, true })
+            {
+                yield return new KernelCase($"ALiBi {(fused ? "fused" : "steps")}, q {q}, k {k}, from {first}, window {window}",
+                    [new(q, Differentiable: small), new(k, Differentiable: small), new(k, Differentiable: small), slopes],
+                    (scope, t) => [fused
+                        ? Forward(scope, t[0], t[1], t[2], 0.3f, first, window, 0, t[3])
+                        : Mix(scope, Softmax.Rows(scope, Scores(scope, t[0], t[1], 0.3f, first, window, 0, t[3])), t[2])],
+                    x => [ReferenceMix(Softmax.Reference(ReferenceScores(x[0], x[1], s, rule, x[3]), s.Keys), x[2], s)])
+                { OnIlgpuCpu = small };
+            }
+        }
+    }
+
+    private static void CheckSlopes(in HeadShape s, in ScoreRule rule, Tensor? slopes)
+    {
+        if (slopes is null) return;
+        if (slopes.Type != DType.F32 || slopes.Shape != [s.Heads]) throw new ShapeException($"attention: slopes are {slopes.Type} {slopes.Shape}, expected F32 [{s.Heads}]");
+        if (rule.SoftCap > 0) throw new InvalidInputException($"attention: slopes and a soft cap of {rule.SoftCap} do not go together");
     }
 
     private static int QueryAt(in HeadShape s, int b, int i, int h) => ((((b * s.Queries) + i) * s.Heads) + h) * s.Width;
@@ -209,7 +255,7 @@ public static partial class Attention
         if (needPattern)
         {
             dPattern = scope.New(pattern.Shape);
-            Outer(scope.Device, s, dz, v, dPattern, new ScoreRule(1, false, 0, 0, 0));
+            Outer(scope.Device, s, dz, v, dPattern, new ScoreRule(1, false, 0, 0, 0), null);
         }
 
         if (needV)
@@ -221,11 +267,11 @@ public static partial class Attention
         return [dPattern, dv];
     }
 
-    /// <summary>target [b, h, q, kv] = rule(a [b, q, h, d] . b [b, kv, hk, d]).</summary>
-    private static void Outer(Device device, HeadShape s, Tensor a, Tensor b, Tensor target, ScoreRule rule)
+    /// <summary>target [b, h, q, kv] = rule(a [b, q, h, d] . b [b, kv, hk, d]), with slopes times distances added.</summary>
+    private static void Outer(Device device, HeadShape s, Tensor a, Tensor b, Tensor target, ScoreRule rule, Tensor? slopes)
     {
-        if (device is CpuDevice cpu) CpuOuter(cpu, s, a, b, target, rule);
-        else GpuOuter((GpuDevice)device, s, a, b, target, rule);
+        if (device is CpuDevice cpu) CpuOuter(cpu, s, a, b, target, rule, slopes);
+        else GpuOuter((GpuDevice)device, s, a, b, target, rule, slopes);
     }
 
     /// <summary>

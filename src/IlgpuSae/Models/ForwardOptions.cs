@@ -21,4 +21,11 @@ public sealed record ForwardOptions
     /// cache no gradients are recorded.
     /// </summary>
     public KeyValueCache? Cache { get; init; }
+
+    /// <summary>
+    /// How many tokens at the beginning of each row are padding (left padding), where sequences of different lengths
+    /// make a batch; empty: none. A row then gets the numbers it would get alone. With a cache, given with its first
+    /// tokens. Gradients do not pass through a padded batch.
+    /// </summary>
+    public IReadOnlyList<int> Padding { get; init; } = [];
 }

@@ -15,20 +15,19 @@ public sealed class Gpt2 : ModelFamily
     /// <inheritdoc/>
     public override ModelSpec ReadConfig(JsonConfig config, string architecture)
     {
-        int d = config.GetInt("n_embd"), heads = config.GetInt("n_head");
-        if (heads < 1 || d % heads != 0) throw config.Wrong("n_head", $"is {heads}, which does not divide n_embd {d}");
+        string width = Spelling(config, "n_embd", "hidden_size"), headsKey = Spelling(config, "n_head", "num_attention_heads");
+        int d = config.GetInt(width), heads = config.GetInt(headsKey), head = ReadHeadWidth(config, headsKey, width);
         if (config.GetBool("add_cross_attention", false)) throw config.Wrong("add_cross_attention", "is true; only decoders without it are supported");
-        var contextKey = config.Has("n_positions") || !config.Has("n_ctx") ? "n_positions" : "n_ctx";
         return new ModelSpec
         {
             Architecture = architecture,
             DModel = d,
-            NLayers = config.GetInt("n_layer"),
+            NLayers = config.GetInt(Spelling(config, "n_layer", "num_hidden_layers")),
             NHeads = heads,
             NKvHeads = heads,
-            DHead = d / heads,
+            DHead = head,
             DMlp = config.GetInt("n_inner", 4 * d),
-            NCtx = config.GetInt(contextKey),
+            NCtx = config.GetInt(Spelling(config, "n_positions", "max_position_embeddings", "n_ctx")),
             DVocab = config.GetInt("vocab_size"),
             Norm = NormKind.LayerNorm,
             Eps = (float)config.GetDouble("layer_norm_epsilon", 1e-5),

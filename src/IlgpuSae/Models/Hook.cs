@@ -7,7 +7,11 @@ namespace IlgpuSae.Models;
 /// <param name="Point">The hook point.</param>
 /// <param name="Scope">The forward pass's scope: a replacement made in it lives as long as the pass's results.</param>
 /// <param name="FirstPosition">Context position of the first token seen; above 0 while generating with a cache.</param>
-public sealed record HookSite(HookPoint Point, TensorScope Scope, int FirstPosition);
+public sealed record HookSite(HookPoint Point, TensorScope Scope, int FirstPosition)
+{
+    /// <summary>How many positions at the beginning of each row are padding; empty: none are.</summary>
+    public IReadOnlyList<int> Padding { get; init; } = [];
+}
 
 /// <summary>What a hook does: reads the activation, and returns null to leave it or a tensor of its shape to replace it.</summary>
 /// <param name="activation">The activation; lives as long as the forward pass's scope. It must not be written to.</param>

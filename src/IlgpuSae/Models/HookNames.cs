@@ -15,6 +15,7 @@ public sealed class HookNames
     {
         Spec = spec;
         int b = HookPoint.Batch, p = HookPoint.Position;
+        if (spec.EmbedNorm) EmbedNorm = new NormHooks(this, "embed.ln", null);
         Embed = Add("hook_embed", null, false, b, p, spec.DModel);
         if (spec.Positions == PositionKind.Learned) PosEmbed = Add("hook_pos_embed", null, false, b, p, spec.DModel);
         Blocks = Enumerable.Range(0, spec.NLayers).Select(l => new BlockHooks(this, l)).ToArray();
@@ -26,6 +27,8 @@ public sealed class HookNames
 
     /// <summary>Every hook, in the order in which the forward pass reaches them.</summary>
     public IReadOnlyList<HookPoint> All => _all;
+
+    internal NormHooks? EmbedNorm { get; }
 
     internal HookPoint Embed { get; }
 
@@ -63,7 +66,7 @@ public sealed class HookNames
 
     /// <summary>
     /// Hooks chosen by text: names separated by commas, where <c>*</c> stands for anything; <c>all</c> is every hook that
-    /// costs no extra work.
+    /// costs no extra work. A pattern leaves out hooks that do (<see cref="HookPoint.OnRequest"/>) unless it matches no other.
     /// </summary>
     /// <param name="patterns">Such as <c>blocks.*.hook_resid_post,ln_final.hook_normalized</c>.</param>
     /// <returns>The hooks, in the order of the forward pass, each once.</returns>
@@ -82,7 +85,9 @@ public sealed class HookNames
                 var pattern = new Regex("^" + Regex.Escape(part).Replace("\\*", ".*", StringComparison.Ordinal) + "$", RegexOptions.CultureInvariant);
                 var matches = _all.Where(h => pattern.IsMatch(h.Name)).ToList();
                 if (matches.Count == 0) throw Unknown(part);
-                chosen.UnionWith(matches);
+                // blocks.0.* is not to cost n_heads times the work: what is on request must be asked for.
+                var free = matches.Where(h => !h.OnRequest).ToList();
+                chosen.UnionWith(free.Count > 0 ? free : matches);
             }
             else
             {
@@ -104,7 +109,7 @@ public sealed class HookNames
     {
         var h = this[name];
         if (h.Layer is { } l) return l + 1;
-        return h == Embed || h == PosEmbed ? 0 : null;
+        return h.Index <= (PosEmbed ?? Embed).Index ? 0 : null;
     }
 
     internal HookPoint Add(string name, int? layer, bool onRequest, params int[] axes)
@@ -156,12 +161,19 @@ public sealed class HookNames
     }
 
     /// <summary>Hooks of one normalisation.</summary>
-    internal sealed class NormHooks(HookNames names, string prefix, int? layer)
+    internal sealed class NormHooks
     {
-        internal HookPoint Scale { get; } = names.Add(prefix + ".hook_scale", layer, false, HookPoint.Batch, HookPoint.Position, 1);
+        /// <summary>Hooks of a normalisation of rows whose axes are <paramref name="row"/>; empty: [d_model].</summary>
+        internal NormHooks(HookNames names, string prefix, int? layer, params int[] row)
+        {
+            if (row.Length == 0) row = [names.Spec.DModel];
+            Scale = names.Add(prefix + ".hook_scale", layer, false, [HookPoint.Batch, HookPoint.Position, .. row[..^1], 1]);
+            Normalized = names.Add(prefix + ".hook_normalized", layer, false, [HookPoint.Batch, HookPoint.Position, .. row]);
+        }
 
-        internal HookPoint Normalized { get; } =
-            names.Add(prefix + ".hook_normalized", layer, false, HookPoint.Batch, HookPoint.Position, names.Spec.DModel);
+        internal HookPoint Scale { get; }
+
+        internal HookPoint Normalized { get; }
     }
 
     /// <summary>Hooks of one block; the constructor's order is that of the forward pass.</summary>
@@ -174,11 +186,26 @@ public sealed class HookNames
             int b = HookPoint.Batch, p = HookPoint.Position, k = HookPoint.KeyPosition;
             HookPoint Add(string name, params int[] axes) => names.Add(prefix + name, layer, false, axes);
 
+            HookPoint OnRequest(string name, params int[] axes) => names.Add(prefix + name, layer, true, axes);
+
             ResidPre = Add("hook_resid_pre", b, p, s.DModel);
-            Ln1 = new NormHooks(names, prefix + "ln1", layer);
+            // TransformerLens has no attn_in under grouped heads either: queries and keys could not share it.
+            if (s.NKvHeads == s.NHeads) AttnIn = OnRequest("hook_attn_in", b, p, s.NHeads, s.DModel);
+            QInput = OnRequest("hook_q_input", b, p, s.NHeads, s.DModel);
+            KInput = OnRequest("hook_k_input", b, p, s.NKvHeads, s.DModel);
+            VInput = OnRequest("hook_v_input", b, p, s.NKvHeads, s.DModel);
+            var behind = s.NormPlacement == NormPlacement.Behind;
+            NormHooks? ln1 = behind ? null : new NormHooks(names, prefix + "ln1", layer);
             Q = Add("attn.hook_q", b, p, s.NHeads, s.DHead);
             K = Add("attn.hook_k", b, p, s.NKvHeads, s.DHead);
             V = Add("attn.hook_v", b, p, s.NKvHeads, s.DHead);
+            if (s.QueryKeyNorm != QueryKeyNorm.None)
+            {
+                var all = s.QueryKeyNorm == QueryKeyNorm.AllHeads;
+                QNorm = new NormHooks(names, prefix + "attn.q_norm", layer, all ? [s.NHeads * s.DHead] : [s.NHeads, s.DHead]);
+                KNorm = new NormHooks(names, prefix + "attn.k_norm", layer, all ? [s.NKvHeads * s.DHead] : [s.NKvHeads, s.DHead]);
+            }
+
             if (s.Positions == PositionKind.Rotary)
             {
                 RotQ = Add("attn.hook_rot_q", b, p, s.NHeads, s.DHead);
@@ -188,20 +215,31 @@ public sealed class HookNames
             Scores = Add("attn.hook_attn_scores", b, s.NHeads, p, k);
             Pattern = Add("attn.hook_pattern", b, s.NHeads, p, k);
             Z = Add("attn.hook_z", b, p, s.NHeads, s.DHead);
-            Result = names.Add(prefix + "attn.hook_result", layer, true, b, p, s.NHeads, s.DModel);
+            Result = OnRequest("attn.hook_result", b, p, s.NHeads, s.DModel);
+            Ln1 = ln1 ?? new NormHooks(names, prefix + "ln1", layer);
             if (s.PostNorms) Ln1Post = new NormHooks(names, prefix + "ln1_post", layer);
             AttnOut = Add("hook_attn_out", b, p, s.DModel);
             if (!s.ParallelBlock) ResidMid = Add("hook_resid_mid", b, p, s.DModel);
-            Ln2 = new NormHooks(names, prefix + "ln2", layer);
+            MlpIn = OnRequest("hook_mlp_in", b, p, s.DModel);
+            NormHooks? ln2 = behind ? null : new NormHooks(names, prefix + "ln2", layer);
             MlpPre = Add("mlp.hook_pre", b, p, s.DMlp);
             if (s.GatedMlp) MlpPreLinear = Add("mlp.hook_pre_linear", b, p, s.DMlp);
             MlpPost = Add("mlp.hook_post", b, p, s.DMlp);
+            Ln2 = ln2 ?? new NormHooks(names, prefix + "ln2", layer);
             if (s.PostNorms) Ln2Post = new NormHooks(names, prefix + "ln2_post", layer);
             MlpOut = Add("hook_mlp_out", b, p, s.DModel);
             ResidPost = Add("hook_resid_post", b, p, s.DModel);
         }
 
         internal HookPoint ResidPre { get; }
+
+        internal HookPoint? AttnIn { get; }
+
+        internal HookPoint QInput { get; }
+
+        internal HookPoint KInput { get; }
+
+        internal HookPoint VInput { get; }
 
         internal NormHooks Ln1 { get; }
 
@@ -210,6 +248,10 @@ public sealed class HookNames
         internal HookPoint K { get; }
 
         internal HookPoint V { get; }
+
+        internal NormHooks? QNorm { get; }
+
+        internal NormHooks? KNorm { get; }
 
         internal HookPoint? RotQ { get; }
 
@@ -228,6 +270,8 @@ public sealed class HookNames
         internal HookPoint AttnOut { get; }
 
         internal HookPoint? ResidMid { get; }
+
+        internal HookPoint MlpIn { get; }
 
         internal NormHooks Ln2 { get; }
 

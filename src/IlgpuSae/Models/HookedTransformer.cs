@@ -19,22 +19,42 @@ public sealed record ModelLoadOptions
     /// bytes at half the memory. False: everything is widened to F32 when loaded.
     /// </summary>
     public bool KeepStoredType { get; init; } = true;
+
+    /// <summary>Changes of the weights that make a model easier to read. They need F32, so nothing stays in 16 bits.</summary>
+    public WeightProcessing Processing { get; init; } = WeightProcessing.None;
+
+    /// <summary>Told what was done otherwise than asked, such as a processing that the model does not allow.</summary>
+    public Action<string>? Note { get; init; }
 }
 
 /// <summary>
 /// A transformer whose every intermediate result can be read, replaced and differentiated, under TransformerLens' names
-/// and shapes. Weights are used as they are stored: nothing is folded or centred. Computes in F32.
+/// and shapes. Weights are used as they are stored unless a <see cref="WeightProcessing"/> is asked for. Computes in F32.
 /// Not for use by several threads at once.
 /// </summary>
 public sealed class HookedTransformer : IDisposable
 {
+    private readonly RotaryTables? _rotary;
+    private readonly RotaryTables? _localRotary;
+
     internal HookedTransformer(ModelSpec spec, Device device, ModelParameters weights)
     {
         Spec = spec;
         Device = device;
         Weights = weights;
         Hooks = new HookNames(spec);
-        Rotary = spec.Positions == PositionKind.Rotary ? new RotaryTables(spec, device) : null;
+        if (spec.Positions == PositionKind.Rotary)
+        {
+            _rotary = new RotaryTables(spec, device);
+            _localRotary = spec.LocalRotaryBase is { } local
+                ? new RotaryTables(spec with { RotaryBase = local, RotaryScaling = RopeScaling.None }, device)
+                : _rotary;
+        }
+        else if (spec.Positions == PositionKind.Alibi)
+        {
+            Slopes = new Tensor(device, [spec.NHeads]);
+            Slopes.CopyFrom<float>(AlibiSlopes.For(spec.NHeads));
+        }
     }
 
     /// <summary>What the model is made of.</summary>
@@ -51,7 +71,8 @@ public sealed class HookedTransformer : IDisposable
 
     internal ModelParameters Weights { get; }
 
-    internal RotaryTables? Rotary { get; }
+    /// <summary>ALiBi's slopes, F32 [n_heads]; null where the model has other positions.</summary>
+    internal Tensor? Slopes { get; }
 
     /// <summary>Loads a Hugging Face folder: config.json and model.safetensors, whole or in shards.</summary>
     /// <param name="folder">The folder.</param>
@@ -65,9 +86,29 @@ public sealed class HookedTransformer : IDisposable
         options ??= new ModelLoadOptions();
         var spec = ReadSpec(folder, options.Families, out var family);
         using var files = SafetensorsFolder.Open(folder);
-        var weights = new WeightLoader(files, family, spec).Load(device, options.KeepStoredType, options.IgnoreUnknownTensors);
-        return new HookedTransformer(spec, device, new ModelParameters(spec, weights));
+        var processing = options.Processing.For(spec, options.Note);
+        var weights = new WeightLoader(files, family, spec).Load(device, options.KeepStoredType && !processing.Any, options.IgnoreUnknownTensors);
+        return Processed(spec, weights, device, processing);
     }
+
+    /// <summary>A model with processed weights, beside this one; its parameters are copies in F32.</summary>
+    /// <param name="processing">What to do.</param>
+    /// <param name="note">Told what the model does not allow and is left out.</param>
+    public HookedTransformer Process(WeightProcessing processing, Action<string>? note = null)
+    {
+        var weights = new Dictionary<string, Tensor>(StringComparer.Ordinal);
+        foreach (var (name, t) in Parameters)
+        {
+            var copy = new Tensor(Device, t.Shape);
+            weights.Add(name, copy);
+            copy.CopyFrom<float>(HostWeights.Read(t));
+        }
+
+        return Processed(Spec, weights, Device, processing.For(Spec, note));
+    }
+
+    /// <summary>The weights under TransformerLens' names W_E, W_U, W_Q, ... with all layers stacked. The caller disposes of it.</summary>
+    public StackedWeights StackWeights() => new(this);
 
     /// <summary>Reads what a model is made of without its weights.</summary>
     /// <param name="folder">A Hugging Face folder.</param>
@@ -154,6 +195,7 @@ public sealed class HookedTransformer : IDisposable
         if (tokens.Shape.Rank == 2 && tokens.Shape[1] == 1)
             throw new InvalidInputException($"loss: tokens are {tokens.Shape}; a next token needs at least 2 positions");
         if (options?.StopAtLayer is { } stop) throw new InvalidInputException($"loss: needs logits, but the pass stops at layer {stop}");
+        if (options?.Padding.Any(n => n > 0) == true) throw new InvalidInputException("loss: the batch is padded; give sequences of equal length, or one by one");
         return CrossEntropy.PerToken(scope, Forward(scope, tokens, options), tokens);
     }
 
@@ -187,12 +229,31 @@ public sealed class HookedTransformer : IDisposable
     public void Dispose()
     {
         Weights.Dispose();
-        Rotary?.Dispose();
+        _rotary?.Dispose();
+        _localRotary?.Dispose();
+        Slopes?.Dispose();
     }
+
+    /// <summary>cos and sin for at least <paramref name="positions"/> positions in one layer.</summary>
+    internal (Tensor Cos, Tensor Sin) RotaryOf(int layer, int positions) => (Spec.WindowOf(layer) > 0 ? _localRotary : _rotary)!.For(positions);
 
     /// <summary>Logits [batch, 1, d_vocab] of the last position alone: the others need no unembedding.</summary>
     internal Tensor LastLogits(TensorScope scope, Tensor tokens, ForwardOptions options) =>
         Run(scope, tokens, options, null, false, lastPositionOnly: true).Output!;
+
+    private static HookedTransformer Processed(ModelSpec spec, Dictionary<string, Tensor> weights, Device device, WeightProcessing processing)
+    {
+        try
+        {
+            if (processing.Any) spec = WeightProcessor.Apply(spec, weights, device, processing);
+            return new HookedTransformer(spec, device, new ModelParameters(spec, weights));
+        }
+        catch
+        {
+            foreach (var t in weights.Values) t.Dispose();
+            throw;
+        }
+    }
 
     private static ModelSpec ReadSpec(string folder, ModelFamilies families, out ModelFamily family)
     {
@@ -233,10 +294,29 @@ public sealed class HookedTransformer : IDisposable
         CheckTokens(tokens, options.Cache);
         if (options.Cache is not null && scope.Recorder is not null)
             throw new InvalidInputException("model: gradients do not pass through a key/value cache; run without one or without a tape");
+        CheckPadding(tokens, options, scope);
         var stop = StopLayer(options.StopAtLayer);
         using var pass = new ForwardPass(this, scope, options, capture, stopWhenCaptured);
         var output = pass.Run(tokens, stop, lastPositionOnly);
         return (output, pass.Cache);
+    }
+
+    private static void CheckPadding(Tensor tokens, ForwardOptions options, TensorScope scope)
+    {
+        var padding = options.Padding;
+        if (options.Cache is { Length: 0 } fresh) fresh.Begin(padding);
+        if (padding.Count == 0) return;
+        if (options.Cache is { Length: > 0 })
+            throw new InvalidInputException("padding: the key/value cache has tokens already; padding is given with the first ones");
+        if (padding.Count != tokens.Shape[0]) throw new InvalidInputException($"padding: {padding.Count} numbers for {tokens.Shape[0]} rows");
+        for (var r = 0; r < padding.Count; r++)
+        {
+            if (padding[r] < 0 || padding[r] >= tokens.Shape[1])
+                throw new InvalidInputException($"padding: row {r} has {padding[r]} of {tokens.Shape[1]} positions, expected 0 to {tokens.Shape[1] - 1}");
+        }
+
+        if (scope.Recorder is not null && padding.Any(n => n > 0))
+            throw new InvalidInputException("model: gradients do not pass through a padded batch; run sequences of equal length, or one by one");
     }
 
     private int? StopLayer(int? asked)

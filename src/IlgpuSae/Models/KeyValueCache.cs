@@ -52,6 +52,9 @@ public sealed class KeyValueCache : IDisposable
     /// <summary>Tokens held a sequence.</summary>
     public int Length => _filled.Length == 0 ? 0 : _filled[^1];
 
+    /// <summary>How many of each row's tokens, at its beginning, are padding; empty: none. Set by the first pass.</summary>
+    public IReadOnlyList<int> Padding { get; private set; } = [];
+
     /// <summary>Forgets all tokens from <paramref name="length"/> on.</summary>
     /// <param name="length">Tokens to keep, at most <see cref="Length"/>.</param>
     /// <exception cref="InvalidInputException"><paramref name="length"/> is negative or more than are held.</exception>
@@ -59,6 +62,7 @@ public sealed class KeyValueCache : IDisposable
     {
         if (length < 0 || length > Length) throw new InvalidInputException($"key/value cache: cannot keep {length} of {Length} tokens");
         Array.Fill(_filled, length);
+        if (length == 0) Padding = [];
     }
 
     /// <summary>Gives the memory back.</summary>
@@ -67,6 +71,9 @@ public sealed class KeyValueCache : IDisposable
         foreach (var t in _keys) t?.Dispose();
         foreach (var t in _values) t?.Dispose();
     }
+
+    /// <summary>The padding of the rows whose first tokens are about to come.</summary>
+    internal void Begin(IReadOnlyList<int> padding) => Padding = padding;
 
     /// <summary>Appends keys and values [batch, pos, n_kv_heads, d_head] of new tokens in one layer.</summary>
     internal void Append(int layer, Tensor keys, Tensor values)
@@ -80,10 +87,10 @@ public sealed class KeyValueCache : IDisposable
         _filled[layer] = end;
     }
 
-    /// <summary>Keys of one sequence, [1, tokens held, n_kv_heads, d_head]: a view that <paramref name="scope"/> owns.</summary>
+    /// <summary>Keys of one sequence, [1, tokens held less padding, n_kv_heads, d_head]: a view that <paramref name="scope"/> owns.</summary>
     internal Tensor Keys(TensorScope scope, int layer, int sequence) => Held(scope, _keys[layer], sequence, _filled[layer]);
 
-    /// <summary>Values of one sequence, [1, tokens held, n_kv_heads, d_head]: a view that <paramref name="scope"/> owns.</summary>
+    /// <summary>Values of one sequence, [1, tokens held less padding, n_kv_heads, d_head]: a view that <paramref name="scope"/> owns.</summary>
     internal Tensor Values(TensorScope scope, int layer, int sequence) => Held(scope, _values[layer], sequence, _filled[layer]);
 
     private Tensor New(int tokens) => new(_device, [Batch, tokens, _heads, _width]);
@@ -103,7 +110,8 @@ public sealed class KeyValueCache : IDisposable
     {
         using var row = all.Slice(sequence, 1);
         using var flat = row.Reshape([all.Shape[1], _heads, _width]);
-        using var held = flat.Slice(0, length);
-        return scope.Own(held.Reshape([1, length, _heads, _width]));
+        var padding = Padding.Count == 0 ? 0 : Padding[sequence];
+        using var held = flat.Slice(padding, length - padding);
+        return scope.Own(held.Reshape([1, length - padding, _heads, _width]));
     }
 }

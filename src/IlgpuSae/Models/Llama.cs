@@ -21,6 +21,7 @@ public sealed class Llama : ModelFamily
             throw config.Wrong("num_attention_heads", $"is {heads}, which does not divide hidden_size {d}, and \"head_dim\" is missing");
         int head = config.GetInt("head_dim", d / heads), context = config.GetInt("max_position_embeddings");
         var bias = config.GetBool("attention_bias", false);
+        var scaling = RopeScaling.Read(config, context);
         return new ModelSpec
         {
             Architecture = architecture,
@@ -30,7 +31,7 @@ public sealed class Llama : ModelFamily
             NKvHeads = config.GetInt("num_key_value_heads", heads),
             DHead = head,
             DMlp = config.GetInt("intermediate_size"),
-            NCtx = context,
+            NCtx = scaling is RopeScaling.LongRope l ? Math.Min(context, l.OriginalContext) : context,
             DVocab = config.GetInt("vocab_size"),
             Norm = NormKind.RmsNorm,
             Eps = (float)config.GetDouble("rms_norm_eps", 1e-6),
@@ -39,7 +40,7 @@ public sealed class Llama : ModelFamily
             Positions = PositionKind.Rotary,
             RotaryDim = head,
             RotaryBase = RopeScaling.ReadTheta(config, 10000),
-            RotaryScaling = RopeScaling.Read(config, context),
+            RotaryScaling = scaling,
             QkvBias = bias,
             AttentionOutBias = bias,
             MlpBias = config.GetBool("mlp_bias", false),

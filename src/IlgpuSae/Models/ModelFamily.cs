@@ -35,6 +35,9 @@ public abstract class ModelFamily
     /// <summary>Beginning of tensor names that checkpoints carry or not, such as <c>transformer.</c></summary>
     public virtual string OptionalPrefix => "";
 
+    /// <summary>All such beginnings, where checkpoints differ; the first that a tensor is found under wins.</summary>
+    public virtual IReadOnlyList<string> OptionalPrefixes => [OptionalPrefix];
+
     /// <summary>Whether a tensor that no rule names may stand in a checkpoint: buffers that old versions stored.</summary>
     /// <param name="name">Its name, without the optional prefix.</param>
     public virtual bool Ignores(string name) => false;
@@ -51,6 +54,50 @@ public abstract class ModelFamily
     /// <param name="target">Parameter.</param>
     /// <param name="length">Its length.</param>
     protected static WeightRule Vector(string source, string target, int length) => new(source, target, [length]);
+
+    /// <summary>
+    /// Which of several spellings of one key a configuration has: transformers knows some attributes by two names
+    /// (<c>n_embd</c> and <c>hidden_size</c>), and files carry either.
+    /// </summary>
+    /// <param name="config">The configuration.</param>
+    /// <param name="names">The spellings; the first is what is reported missing if there is none.</param>
+    protected static string Spelling(JsonConfig config, params ReadOnlySpan<string> names)
+    {
+        foreach (var name in names) if (config.Has(name)) return name;
+        return names[0];
+    }
+
+    /// <summary>d_model / heads, refused where it leaves a rest.</summary>
+    /// <param name="config">The configuration.</param>
+    /// <param name="headsKey">Key of the number of heads.</param>
+    /// <param name="widthKey">Key of d_model.</param>
+    /// <exception cref="InvalidFileException">The heads do not divide d_model.</exception>
+    protected static int ReadHeadWidth(JsonConfig config, string headsKey, string widthKey)
+    {
+        int heads = config.GetInt(headsKey), width = config.GetInt(widthKey);
+        return heads >= 1 && width % heads == 0 ? width / heads : throw config.Wrong(headsKey, $"is {heads}, which does not divide {widthKey} {width}");
+    }
+
+    /// <summary>The attention window of each layer: from <c>layer_types</c> where the file has it, else by the family's rule.</summary>
+    /// <param name="config">The configuration.</param>
+    /// <param name="layers">Number of layers.</param>
+    /// <param name="window">The window of local layers, in tokens; 0: none, all layers are global.</param>
+    /// <param name="isLocal">Which layers have the window if the file does not say.</param>
+    /// <returns>One number a layer, 0 for unlimited; empty if all are.</returns>
+    /// <exception cref="InvalidFileException"><c>layer_types</c> has another length or unknown names.</exception>
+    protected static IReadOnlyList<int> ReadWindows(JsonConfig config, int layers, int window, Func<int, bool> isLocal)
+    {
+        if (window == 0) return [];
+        if (!config.Has("layer_types")) return [.. Enumerable.Range(0, layers).Select(l => isLocal(l) ? window : 0)];
+        var types = config.GetStrings("layer_types");
+        if (types.Length != layers) throw config.Wrong("layer_types", $"has {types.Length} entries for {layers} layers");
+        return [.. types.Select(t => t switch
+        {
+            "sliding_attention" => window,
+            "full_attention" => 0,
+            _ => throw config.Wrong("layer_types", $"has \"{t}\", which is not known; known: full_attention, sliding_attention"),
+        })];
+    }
 
     /// <summary>Reads the name of an activation function as transformers writes it.</summary>
     /// <param name="config">The configuration.</param>

@@ -11,6 +11,7 @@ internal sealed class ModelParameters : IDisposable
         Embed = byName["embed.W_E"];
         Positions = Get("pos_embed.W_pos");
         Blocks = Enumerable.Range(0, spec.NLayers).Select(l => new Block(this, $"blocks.{l}.")).ToArray();
+        EmbedNorm = spec.EmbedNorm ? new Norm(this, "embed.ln") : null;
         Final = new Norm(this, "ln_final");
         Unembed = Get("unembed.W_U") ?? Embed;
         UnembedBias = Get("unembed.b_U");
@@ -21,6 +22,9 @@ internal sealed class ModelParameters : IDisposable
     internal Tensor Embed { get; }
 
     internal Tensor? Positions { get; }
+
+    /// <summary>LayerNorm of the embeddings, where the model has one.</summary>
+    internal Norm? EmbedNorm { get; }
 
     internal Block[] Blocks { get; }
 
@@ -40,7 +44,8 @@ internal sealed class ModelParameters : IDisposable
 
     internal sealed class Norm(ModelParameters all, string name)
     {
-        internal Tensor Weight { get; } = all.ByName[name + ".w"];
+        /// <summary>Null where it was folded into what follows.</summary>
+        internal Tensor? Weight { get; } = all.Get(name + ".w");
 
         internal Tensor? Bias { get; } = all.Get(name + ".b");
     }
@@ -54,6 +59,10 @@ internal sealed class ModelParameters : IDisposable
         internal Norm? Ln1Post { get; } = all.ByName.ContainsKey(name + "ln1_post.w") ? new Norm(all, name + "ln1_post") : null;
 
         internal Norm? Ln2Post { get; } = all.ByName.ContainsKey(name + "ln2_post.w") ? new Norm(all, name + "ln2_post") : null;
+
+        internal Norm? QNorm { get; } = all.ByName.ContainsKey(name + "attn.q_norm.w") ? new Norm(all, name + "attn.q_norm") : null;
+
+        internal Norm? KNorm { get; } = all.ByName.ContainsKey(name + "attn.k_norm.w") ? new Norm(all, name + "attn.k_norm") : null;
 
         internal Tensor WQ { get; } = all.ByName[name + "attn.W_Q"];
 

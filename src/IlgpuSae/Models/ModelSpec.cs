@@ -21,6 +21,35 @@ public enum PositionKind
 
     /// <summary>Rotation of queries and keys.</summary>
     Rotary,
+
+    /// <summary>A penalty on attention scores that grows with the distance (ALiBi); a slope a head.</summary>
+    Alibi,
+}
+
+/// <summary>Where a block's normalisations stand.</summary>
+public enum NormPlacement
+{
+    /// <summary>Before attention and MLP.</summary>
+    Before,
+
+    /// <summary>Before, and a second one behind, before the results join the residual stream (Gemma 2).</summary>
+    BeforeAndBehind,
+
+    /// <summary>Only behind attention and MLP (OLMo 2); they are <c>ln1</c> and <c>ln2</c> all the same.</summary>
+    Behind,
+}
+
+/// <summary>Whether queries and keys are normalised, by RMSNorm, before they are rotated.</summary>
+public enum QueryKeyNorm
+{
+    /// <summary>They are not.</summary>
+    None,
+
+    /// <summary>Each head by itself, with one weight [d_head] for all heads (Qwen 3, Gemma 3).</summary>
+    EachHead,
+
+    /// <summary>All heads of a token together, with a weight [heads * d_head] (OLMo 2).</summary>
+    AllHeads,
 }
 
 /// <summary>
@@ -65,8 +94,20 @@ public sealed record ModelSpec
     /// <summary>Added to the normalisation's weight: Gemma stores w - 1.</summary>
     public float NormWeightOffset { get; init; }
 
-    /// <summary>A second normalisation after attention and MLP, before their results join the residual stream.</summary>
-    public bool PostNorms { get; init; }
+    /// <summary>Where the blocks' normalisations stand.</summary>
+    public NormPlacement NormPlacement { get; init; }
+
+    /// <summary>
+    /// ln1, ln2 and ln_final have no weights of their own: they were multiplied into the matrices behind them
+    ///.
+    /// </summary>
+    public bool FoldedNorms { get; init; }
+
+    /// <summary>A LayerNorm, <c>embed.ln</c>, of the token embeddings (BLOOM).</summary>
+    public bool EmbedNorm { get; init; }
+
+    /// <summary>Normalisation of queries and keys.</summary>
+    public QueryKeyNorm QueryKeyNorm { get; init; }
 
     /// <summary>The MLP's activation function.</summary>
     public required ActivationKind Activation { get; init; }
@@ -77,9 +118,6 @@ public sealed record ModelSpec
     /// <summary>How positions reach the model.</summary>
     public required PositionKind Positions { get; init; }
 
-    /// <summary>Index of position 0 in the table of learned positions; OPT begins at 2.</summary>
-    public int PositionOffset { get; init; }
-
     /// <summary>Rotary: how many of a head's dimensions are rotated, even.</summary>
     public int RotaryDim { get; init; }
 
@@ -88,6 +126,9 @@ public sealed record ModelSpec
 
     /// <summary>Rotary: how the frequencies were changed for longer contexts.</summary>
     public RopeScaling RotaryScaling { get; init; } = RopeScaling.None;
+
+    /// <summary>Rotary: theta in layers with a window, whose frequencies are not scaled (Gemma 3); null: as in the others.</summary>
+    public double? LocalRotaryBase { get; init; }
 
     /// <summary>Rotary: neighbouring dimensions form the pairs (GPT-J) rather than the two halves.</summary>
     public bool RotaryAdjacentPairs { get; init; }
@@ -156,6 +197,12 @@ public sealed record ModelSpec
             throw new InvalidInputException($"{Architecture}: rotary dimension {RotaryDim} is not an even number from 2 to d_head {DHead}");
         if (Positions == PositionKind.Rotary && !(RotaryBase > 0))
             throw new InvalidInputException($"{Architecture}: rotary base {RotaryBase} is not above 0");
+        if (Positions == PositionKind.Rotary && !(LocalRotaryBase is null or > 0))
+            throw new InvalidInputException($"{Architecture}: rotary base of local layers {LocalRotaryBase} is not above 0");
+        if (Positions == PositionKind.Alibi && AttentionSoftCap != 0)
+            throw new InvalidInputException($"{Architecture}: ALiBi and a soft cap of the scores ({AttentionSoftCap}) do not go together");
+        if (NormPlacement == NormPlacement.Behind && ParallelBlock)
+            throw new InvalidInputException($"{Architecture}: blocks with attention and MLP in parallel have their normalisations before, found {NormPlacement}");
         if (Windows.Count != 0 && Windows.Count != NLayers)
             throw new InvalidInputException($"{Architecture}: {Windows.Count} attention windows for {NLayers} layers");
         if (Windows.Any(w => w < 0)) throw new InvalidInputException($"{Architecture}: an attention window is negative");
@@ -170,6 +217,9 @@ public sealed record ModelSpec
     /// <param name="layer">The layer, from 0.</param>
     public int WindowOf(int layer) => Windows.Count == 0 ? 0 : Windows[layer];
 
+    /// <summary>Normalisations behind attention and MLP, beside those before them.</summary>
+    internal bool PostNorms => NormPlacement == NormPlacement.BeforeAndBehind;
+
     /// <summary>
     /// Every parameter and its shape, under TransformerLens' names. Matrices are rows [out, in], with the heads of
     /// attention side by side: W_Q is [n_heads * d_head, d_model], W_O [d_model, n_heads * d_head].
@@ -178,11 +228,17 @@ public sealed record ModelSpec
     {
         int q = NHeads * DHead, kv = NKvHeads * DHead;
         yield return ("embed.W_E", [DVocab, DModel]);
-        if (Positions == PositionKind.Learned) yield return ("pos_embed.W_pos", [NCtx + PositionOffset, DModel]);
+        if (Positions == PositionKind.Learned) yield return ("pos_embed.W_pos", [NCtx, DModel]);
+        if (EmbedNorm)
+        {
+            yield return ("embed.ln.w", [DModel]);
+            yield return ("embed.ln.b", [DModel]);
+        }
+
         for (var l = 0; l < NLayers; l++)
         {
             var b = $"blocks.{l}.";
-            foreach (var p in NormParameters(b + "ln1")) yield return p;
+            foreach (var p in NormParameters(b + "ln1", FoldedNorms)) yield return p;
             yield return (b + "attn.W_Q", [q, DModel]);
             yield return (b + "attn.W_K", [kv, DModel]);
             yield return (b + "attn.W_V", [kv, DModel]);
@@ -194,9 +250,16 @@ public sealed record ModelSpec
                 yield return (b + "attn.b_V", [kv]);
             }
 
+            if (QueryKeyNorm != QueryKeyNorm.None)
+            {
+                var all = QueryKeyNorm == QueryKeyNorm.AllHeads;
+                yield return (b + "attn.q_norm.w", [all ? q : DHead]);
+                yield return (b + "attn.k_norm.w", [all ? kv : DHead]);
+            }
+
             if (AttentionOutBias) yield return (b + "attn.b_O", [DModel]);
-            if (PostNorms) foreach (var p in NormParameters(b + "ln1_post")) yield return p;
-            foreach (var p in NormParameters(b + "ln2")) yield return p;
+            if (PostNorms) foreach (var p in NormParameters(b + "ln1_post", false)) yield return p;
+            foreach (var p in NormParameters(b + "ln2", FoldedNorms)) yield return p;
             if (GatedMlp) yield return (b + "mlp.W_gate", [DMlp, DModel]);
             yield return (b + "mlp.W_in", [DMlp, DModel]);
             yield return (b + "mlp.W_out", [DModel, DMlp]);
@@ -207,10 +270,10 @@ public sealed record ModelSpec
                 yield return (b + "mlp.b_out", [DModel]);
             }
 
-            if (PostNorms) foreach (var p in NormParameters(b + "ln2_post")) yield return p;
+            if (PostNorms) foreach (var p in NormParameters(b + "ln2_post", false)) yield return p;
         }
 
-        foreach (var p in NormParameters("ln_final")) yield return p;
+        foreach (var p in NormParameters("ln_final", FoldedNorms)) yield return p;
         if (!TiedEmbeddings) yield return ("unembed.W_U", [DVocab, DModel]);
         if (UnembedBias) yield return ("unembed.b_U", [DVocab]);
     }
@@ -218,8 +281,9 @@ public sealed record ModelSpec
     /// <summary>Number of parameters.</summary>
     public long ParameterCount => Parameters().Sum(p => p.Shape.Count);
 
-    private IEnumerable<(string Name, Shape Shape)> NormParameters(string name)
+    private IEnumerable<(string Name, Shape Shape)> NormParameters(string name, bool folded)
     {
+        if (folded) yield break;
         yield return (name + ".w", [DModel]);
         if (Norm == NormKind.LayerNorm) yield return (name + ".b", [DModel]);
     }

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using IlgpuSae.Files;
 
 namespace IlgpuSae.Models;
@@ -27,7 +28,15 @@ public abstract record RopeScaling
     public static RopeScaling Read(JsonConfig config, int contextLength)
     {
         var r = config.GetObjectOrNull("rope_parameters") ?? config.GetObjectOrNull("rope_scaling");
-        if (r is null) return None;
+        return r is null ? None : ReadObject(r, contextLength, config.GetInt("original_max_position_embeddings", 0));
+    }
+
+    /// <summary>Reads one description of a scaling; Gemma 3 has one for each kind of layer.</summary>
+    /// <param name="r">The object with <c>rope_type</c>.</param>
+    /// <param name="contextLength">The model's longest context.</param>
+    /// <param name="originalContext">The original context where it stands beside the object (Phi 3); 0: it does not.</param>
+    internal static RopeScaling ReadObject(JsonConfig r, int contextLength, int originalContext = 0)
+    {
         var kind = r.GetStringOrNull("rope_type") ?? r.GetStringOrNull("type") ?? "default";
         switch (kind)
         {
@@ -46,8 +55,13 @@ public abstract record RopeScaling
                 return new Yarn(factor, original, Optional(r, "beta_fast") ?? 32, Optional(r, "beta_slow") ?? 1,
                     Optional(r, "attention_factor") ?? YarnAttention(factor, Optional(r, "mscale"), Optional(r, "mscale_all_dim")),
                     r.GetBool("truncate", true));
+            case "longrope" or "su":
+                var first = originalContext > 0 ? originalContext : r.GetInt("original_max_position_embeddings", contextLength);
+                var growth = originalContext > 0 || !r.Has("factor") ? (double)contextLength / first : Positive(r, "factor");
+                return new LongRope(Doubles(r, "short_factor"), first,
+                    Optional(r, "attention_factor") ?? (growth <= 1 ? 1 : Math.Sqrt(1 + (Math.Log(growth) / Math.Log(first)))));
             default:
-                throw r.Wrong("rope_type", $"is \"{kind}\", which is not known; known: default, linear, dynamic, llama3, yarn");
+                throw r.Wrong("rope_type", $"is \"{kind}\", which is not known; known: default, linear, dynamic, llama3, longrope, yarn");
         }
     }
 
@@ -57,6 +71,12 @@ public abstract record RopeScaling
     /// <exception cref="InvalidFileException">Not a number.</exception>
     public static double ReadTheta(JsonConfig config, double missing) =>
         config.GetObjectOrNull("rope_parameters") is { } r && r.Has("rope_theta") ? r.GetDouble("rope_theta") : config.GetDouble("rope_theta", missing);
+
+    private static double[] Doubles(JsonConfig r, string key)
+    {
+        if (!r.TryGet(key, out var list) || list.ValueKind != JsonValueKind.Array) throw r.Wrong(key, "is missing or no list, expected a list of numbers");
+        return [.. list.EnumerateArray().Select(v => v.ValueKind == JsonValueKind.Number && v.GetDouble() is > 0 and var d ? d : throw r.Wrong(key, $"holds {v}, expected numbers above 0"))];
+    }
 
     private static double? Optional(JsonConfig r, string key) => r.Has(key) ? r.GetDouble(key) : null;
 
@@ -99,6 +119,22 @@ public abstract record RopeScaling
             var smooth = ((OriginalContext / wavelength) - LowFreqFactor) / (HighFreqFactor - LowFreqFactor);
             return ((1 - smooth) * plain / Factor) + (smooth * plain);
         }
+    }
+
+    /// <summary>
+    /// LongRoPE (Phi 3; arXiv:2402.13753): a factor a frequency. transformers changes to another list of factors once a
+    /// text is longer than the original context, which changes all positions at once; here the context ends there.
+    /// </summary>
+    /// <param name="ShortFactors">Divide the frequencies within the original context, one a pair of dimensions.</param>
+    /// <param name="OriginalContext">Context of the original training, tokens.</param>
+    /// <param name="Attention">Factor on cos and sin.</param>
+    public sealed record LongRope(IReadOnlyList<double> ShortFactors, int OriginalContext, double Attention) : RopeScaling
+    {
+        internal override double AttentionFactor => Attention;
+
+        internal override double Frequency(double plain, int i, int rotaryDim, double theta) => i < ShortFactors.Count
+            ? plain / ShortFactors[i]
+            : throw new InvalidInputException($"longrope: {ShortFactors.Count} short factors for {rotaryDim / 2} pairs of dimensions");
     }
 
     /// <summary>YaRN (arXiv:2309.00071): interpolated by dimension, with a factor on cos and sin.</summary>

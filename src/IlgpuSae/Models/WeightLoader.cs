@@ -77,7 +77,8 @@ internal sealed class WeightLoader
         var missing = new List<string>();
         foreach (var source in rules.Select(r => r.Source).Distinct())
         {
-            if (_files.Contains(_family.OptionalPrefix + source)) found.Add(source, _family.OptionalPrefix + source);
+            var prefix = _family.OptionalPrefixes.FirstOrDefault(p => _files.Contains(p + source));
+            if (prefix is not null) found.Add(source, prefix + source);
             else if (_files.Contains(source)) found.Add(source, source);
             else missing.Add(source);
         }
@@ -100,8 +101,11 @@ internal sealed class WeightLoader
             + "is config.json of another model? To load anyway, ask to ignore unknown tensors");
     }
 
-    private string WithoutPrefix(string name) =>
-        name.StartsWith(_family.OptionalPrefix, StringComparison.Ordinal) ? name[_family.OptionalPrefix.Length..] : name;
+    private string WithoutPrefix(string name)
+    {
+        var prefix = _family.OptionalPrefixes.FirstOrDefault(p => name.StartsWith(p, StringComparison.Ordinal));
+        return prefix is null ? name : name[prefix.Length..];
+    }
 
     private void Check(WeightRule rule, string source)
     {

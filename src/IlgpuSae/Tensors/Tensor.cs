@@ -202,6 +202,16 @@ public sealed class Tensor : IDisposable
         Device.Upload(bytes, _buffer, _offsetBytes + offset);
     }
 
+    /// <summary>Copies bytes out as they are, for element types the host has no type for (bf16).</summary>
+    /// <param name="bytes">Room for exactly the tensor.</param>
+    /// <exception cref="ShapeException">Another length.</exception>
+    internal void CopyToBytes(Span<byte> bytes)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        if (bytes.Length != Bytes) throw new ShapeException($"copy: {bytes.Length} bytes for {Type} {Shape}");
+        Device.Download(_buffer, _offsetBytes, bytes);
+    }
+
     private nint Address(DType type) => Type == type
         ? HostAddress
         : throw new ShapeException($"a {Type} tensor was used as {type}");

@@ -22,6 +22,23 @@ internal sealed class Checkpoint
         return c;
     }
 
+    /// <summary>A checkpoint without tensors.</summary>
+    public static Checkpoint New(JsonObject config) => new(config);
+
+    /// <summary>Adds a tensor whose values, of size about 0.3, depend on its name alone.</summary>
+    public Checkpoint Random(string name, params long[] shape)
+    {
+        var seed = name.Aggregate(17, (h, c) => unchecked((h * 31) + c));
+        var random = new Random(seed);
+        return Set(name, shape, _ => (float)((random.NextDouble() * 1.4) - 0.6));
+    }
+
+    /// <summary>Adds NAME.weight and NAME.bias of a LayerNorm.</summary>
+    public Checkpoint Norm(string name, long width) => Random(name + ".weight", width).Random(name + ".bias", width);
+
+    /// <summary>Adds NAME.weight [out, in] and NAME.bias.</summary>
+    public Checkpoint Linear(string name, long outs, long ins) => Random(name + ".weight", outs, ins).Random(name + ".bias", outs);
+
     /// <summary>Renames every tensor.</summary>
     public Checkpoint Rename(Func<string, string> name)
     {

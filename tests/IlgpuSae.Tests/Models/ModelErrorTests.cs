@@ -16,7 +16,7 @@ public sealed class ModelErrorTests
         var message = Refused(Checkpoint.Of("gpt2_tiny"), c => c.Config["architectures"] = new JsonArray("FooForCausalLM"));
         Assert.Equal("config.json: architecture \"FooForCausalLM\" is not known; known: " + string.Join(", ", ModelFamilies.Builtin.Architectures), message);
         Assert.Contains("GPT2LMHeadModel, ", message, StringComparison.Ordinal);
-        Assert.EndsWith("LlamaForCausalLM", message, StringComparison.Ordinal);
+        Assert.EndsWith("Qwen3ForCausalLM", message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -50,8 +50,8 @@ public sealed class ModelErrorTests
 
     [Fact]
     public void An_unknown_rope_scaling_lists_those_known() => Assert.Equal(
-        "config.json: \"rope_scaling.rope_type\" in line 1 is \"longrope\", which is not known; known: default, linear, dynamic, llama3, yarn",
-        Refused(Checkpoint.Of("llama_gqa"), c => c.Config["rope_scaling"] = new JsonObject { ["rope_type"] = "longrope", ["factor"] = 4 }));
+        "config.json: \"rope_scaling.rope_type\" in line 1 is \"ntk\", which is not known; known: default, linear, dynamic, llama3, longrope, yarn",
+        Refused(Checkpoint.Of("llama_gqa"), c => c.Config["rope_scaling"] = new JsonObject { ["rope_type"] = "ntk", ["factor"] = 4 }));
 
     [Fact]
     public void Missing_tensors_are_all_named()

@@ -64,7 +64,9 @@ public sealed class RotaryTests
         using var device = new CpuDevice(1);
         var spec = Spec(64, 10000, "{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4.0,\"original_max_position_embeddings\":2048}}");
         using var tables = new RotaryTables(spec, device);
-        float[] cos = tables.Cos.ToArray<float>(), sin = tables.Sin.ToArray<float>();
+        Assert.Equal([2048, 32], tables.For(1).Cos.Shape.Dims.ToArray());
+        var (c, s) = tables.For(8192);
+        float[] cos = c.ToArray<float>(), sin = s.ToArray<float>();
         var angle = 8191 * RotaryTables.Frequencies(spec)[7];
         Assert.Equal((float)(Math.Cos(angle) * 1.138629436111989), cos[(8191 * 32) + 7]);
         Assert.Equal((float)(Math.Sin(angle) * 1.138629436111989), sin[(8191 * 32) + 7]);
