@@ -20,11 +20,12 @@ internal sealed class ActivationsVerb : Verb
     private readonly Option<string?> _hooks = Options.Text("--hooks", "NAMES", "Hooks with commas between them, * for anything, or all.");
     private readonly Option<string?> _output = Options.Text("--output", "FILE", "Safetensors file to write: tensors under the hooks' names, logits and tokens.");
     private readonly Option<bool> _noLogits = Options.Switch("--no-logits", "Stop the model at the last hook and write no logits.");
+    private readonly ModelOptions _load = new();
     private readonly OptionTable _table = new();
 
     public ActivationsVerb() => _table.Add("Data", typeof(DataConfig), p => Used.Contains(p.Name));
 
-    public override IEnumerable<OptionGroup> Groups => [new("Activations", _model, _hooks, _output, _noLogits), .. _table.Groups];
+    public override IEnumerable<OptionGroup> Groups => [new("Activations", _model, _hooks, _output, _noLogits), _load.Group, .. _table.Groups];
 
     public override IReadOnlyList<string> Examples =>
         ["ilgpusae activations --model gpt2 --tokens tokens.safetensors --hooks blocks.8.hook_resid_pre --output acts.safetensors"];
@@ -38,6 +39,7 @@ internal sealed class ActivationsVerb : Verb
         using var device = session.OpenDevice();
         var run = new ActivationsRun(device)
         {
+            Load = _load.Read(arguments, session),
             Logits = !arguments.GetValue(_noLogits),
             Note = session.Note,
             Progress = done => session.Progress(string.Create(CultureInfo.InvariantCulture, $"context {done}")),

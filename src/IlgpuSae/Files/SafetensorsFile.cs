@@ -83,6 +83,9 @@ public sealed class SafetensorsFile : ISafetensors
     /// <inheritdoc/>
     public SafetensorsFile FileOf(string name) => _byName.ContainsKey(name) ? this : throw Missing(name);
 
+    /// <summary>Where a tensor's first byte lies in the file.</summary>
+    internal long PositionOf(string name) => _dataStart + this[name].Offset;
+
     /// <summary>Part of a tensor's bytes as they are in the file (little-endian, row-major).</summary>
     /// <param name="name">The tensor's name.</param>
     /// <param name="offset">First byte, counted from the tensor's own beginning.</param>

@@ -5,7 +5,7 @@ namespace IlgpuSae.Kernels;
 
 /// <summary>
 /// Rows of a table by index: y[i, :] = table[ids[i], :]; an index outside the table gives zeros (callers check ids and
-/// say which text is wrong). O(n d). The gradient sorts tokens by id (counting sort, stable) and adds each id's rows in
+/// say which text is wrong). Tables of 16 bits are widened exactly. O(n d). The gradient sorts tokens by id (counting sort, stable) and adds each id's rows in
 /// token order.
 /// </summary>
 [Kernel]
@@ -13,16 +13,18 @@ public static class Embedding
 {
     /// <summary>y[i, :] = table[ids[i], :].</summary>
     /// <param name="scope">Owns the result.</param>
-    /// <param name="table">F32 [v, d].</param>
+    /// <param name="table">F32, BF16 or F16, [v, d].</param>
     /// <param name="ids">I32 [...], each 0 .. v-1.</param>
     /// <returns>F32 [..., d].</returns>
-    /// <exception cref="ShapeException">The table has not two axes, or the ids are not I32.</exception>
+    /// <exception cref="ShapeException">The table has not two axes or another type, or the ids are not I32.</exception>
     public static Tensor Gather(TensorScope scope, Tensor table, Tensor ids)
     {
         if (table.Shape.Rank != 2) throw new ShapeException($"embedding: the table is {table.Shape}, expected [v, d]");
         if (ids.Type != DType.I32) throw new ShapeException($"embedding: ids are {ids.Type} {ids.Shape}, expected I32");
+        if (table.Type is not (DType.F32 or DType.BF16 or DType.F16)) throw new ShapeException($"embedding: the table is {table.Type} {table.Shape}; give F32, BF16 or F16");
         var y = scope.New(Shape.Create([.. ids.Shape.Dims, table.Shape[1]]));
-        if (scope.Device is CpuDevice cpu) Cpu(cpu, table, ids, y);
+        if (table.Type != DType.F32) Widen(scope.Device, table, ids, y);
+        else if (scope.Device is CpuDevice cpu) Cpu(cpu, table, ids, y);
         else Gpu((GpuDevice)scope.Device, table, ids, y);
         scope.Recorder?.Record(y, [table], dy => [Backward(scope, table.Shape, ids, dy)]);
         return y;
@@ -98,6 +100,52 @@ public static class Embedding
             if ((uint)pi[r] < (uint)v) new ReadOnlySpan<float>(pt + (pi[r] * d), (int)d).CopyTo(target);
             else target.Clear();
         });
+    }
+
+    private static void Widen(Device device, Tensor table, Tensor ids, Tensor y)
+    {
+        if (y.Count == 0) return;
+        if (device is CpuDevice cpu)
+        {
+            CpuWiden(cpu, table, ids, y);
+            return;
+        }
+
+        var gpu = (GpuDevice)device;
+        gpu.Launch(GpuWidenKernel, (gpu.GridFor(y.Count), gpu.GroupSize), table.RawView(), ids.View<int>(), y.View<float>(), table.Shape[0], table.Shape[1], Gemm.Code(table.Type));
+    }
+
+    private static unsafe void CpuWiden(CpuDevice device, Tensor table, Tensor ids, Tensor y)
+    {
+        var pt = (ushort*)table.HostAddress;
+        var py = y.F32;
+        var pi = ids.I32;
+        var bf16 = table.Type == DType.BF16;
+        long v = table.Shape[0], d = table.Shape[1];
+        Lanes.ForRows(device, ids.Count, d, r =>
+        {
+            var target = py + (r * d);
+            if ((uint)pi[r] >= (uint)v)
+            {
+                new Span<float>(target, (int)d).Clear();
+                return;
+            }
+
+            var row = pt + (pi[r] * d);
+            for (long i = 0; i < d; i++) target[i] = bf16 ? BitConverter.UInt32BitsToSingle((uint)row[i] << 16) : (float)BitConverter.UInt16BitsToHalf(row[i]);
+        });
+    }
+
+    [GpuKernel]
+    private static void GpuWidenKernel(ArrayView<byte> table, ArrayView<int> ids, ArrayView<float> y, int v, int d, int type)
+    {
+        var step = (long)Grid.DimX * Group.DimX;
+        for (var i = ((long)Grid.IdxX * Group.DimX) + Group.IdxX; i < y.Length; i += step)
+        {
+            var row = i / d;
+            var id = ids[row];
+            y[i] = id >= 0 && id < v ? Gemm.Read(table, ((long)id * d) + i - (row * d), type) : 0f;
+        }
     }
 
     private static unsafe void CpuBackward(CpuDevice device, int[] offsets, int[] tokens, Tensor dy, Tensor dTable, long d)

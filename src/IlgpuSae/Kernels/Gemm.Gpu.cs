@@ -97,7 +97,7 @@ public static partial class Gemm
             _ => Tile128TtKernel,
         };
 
-    private static int Code(DType type) => type == DType.F32 ? 0 : type == DType.BF16 ? 1 : 2;
+    internal static int Code(DType type) => type == DType.F32 ? 0 : type == DType.BF16 ? 1 : 2;
 
     /// <summary>Whether 16-byte accesses may start at the first element.</summary>
     private static bool Aligned(Tensor t) => (t.RawView().LoadEffectiveAddressAsPtr() & 15) == 0;
@@ -170,7 +170,7 @@ public static partial class Gemm
     }
 
     /// <summary>Element <paramref name="i"/> of a tensor of type 0 (F32), 1 (BF16) or 2 (F16).</summary>
-    private static float Read(ArrayView<byte> x, long i, int type)
+    internal static float Read(ArrayView<byte> x, long i, int type)
     {
         if (type == 0) return x.Cast<float>()[i];
         var bits = (uint)x.Cast<ushort>()[i];

@@ -14,13 +14,16 @@ public sealed record ModelLoadOptions
     /// <summary>Tensors that the architecture does not know are skipped rather than an error.</summary>
     public bool IgnoreUnknownTensors { get; init; }
 
-    /// <summary>
-    /// Matrices stored in F16 or BF16 stay so in memory and are widened inside the matrix product, which gives the same
-    /// bytes at half the memory. False: everything is widened to F32 when loaded.
-    /// </summary>
-    public bool KeepStoredType { get; init; } = true;
+    /// <summary>In which type the matrices lie in memory.</summary>
+    public WeightStorage Storage { get; init; }
 
-    /// <summary>Changes of the weights that make a model easier to read. They need F32, so nothing stays in 16 bits.</summary>
+    /// <summary>
+    /// On the CPU, matrices that the files have as they are wanted in memory are paged in from there as they are used, and
+    /// take no memory that other programs could not have. The files must stay as they are while the model lives.
+    /// </summary>
+    public bool MapFiles { get; init; }
+
+    /// <summary>Changes of the weights that make a model easier to read. They need F32, so nothing stays in 16 bits or in its file.</summary>
     public WeightProcessing Processing { get; init; } = WeightProcessing.None;
 
     /// <summary>Told what was done otherwise than asked, such as a processing that the model does not allow.</summary>
@@ -81,13 +84,14 @@ public sealed class HookedTransformer : IDisposable
     /// <exception cref="InvalidFileException">
     /// A file is missing or damaged, the architecture is unknown, or the weights do not fit the configuration.
     /// </exception>
+    /// <exception cref="InvalidInputException">The weights do not fit the device's memory; nothing has been read.</exception>
     public static HookedTransformer Load(string folder, Device device, ModelLoadOptions? options = null)
     {
         options ??= new ModelLoadOptions();
         var spec = ReadSpec(folder, options.Families, out var family);
         using var files = SafetensorsFolder.Open(folder);
         var processing = options.Processing.For(spec, options.Note);
-        var weights = new WeightLoader(files, family, spec).Load(device, options.KeepStoredType && !processing.Any, options.IgnoreUnknownTensors);
+        var weights = new WeightLoader(files, family, spec, options with { Processing = processing }).Load(device);
         return Processed(spec, weights, device, processing);
     }
 

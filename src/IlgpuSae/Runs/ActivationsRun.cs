@@ -14,6 +14,9 @@ public sealed class ActivationsRun(Device device)
     /// <summary>Whether logits are written.</summary>
     public bool Logits { get; init; } = true;
 
+    /// <summary>How the model is loaded.</summary>
+    public ModelLoadOptions Load { get; init; } = new();
+
     /// <summary>Told contexts done.</summary>
     public Action<long>? Progress { get; init; }
 
@@ -32,7 +35,7 @@ public sealed class ActivationsRun(Device device)
     {
         if (data.ModelName is null) throw new InvalidInputException("model_name: missing; give the model's folder");
         (data with { HookName = hooks }).Validate();
-        using var language = LanguageModel.Load(data.ModelName, device);
+        using var language = LanguageModel.Load(data.ModelName, device, Load);
         var points = language.Model.Hooks.Select(hooks);
         using var source = language.OpenTokens(data, data.Contexts);
         foreach (var note in source.Notes) Note?.Invoke(note);

@@ -32,8 +32,9 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Loads a Hugging Face folder.</summary>
     /// <param name="folder">The folder.</param>
     /// <param name="device">Where the model is to live.</param>
+    /// <param name="options">How; null: as stored, nothing processed.</param>
     /// <exception cref="InvalidFileException">A file is missing, damaged or does not fit.</exception>
-    public static LanguageModel Load(string folder, Device device) => new(folder, HookedTransformer.Load(folder, device));
+    public static LanguageModel Load(string folder, Device device, ModelLoadOptions? options = null) => new(folder, HookedTransformer.Load(folder, device, options));
 
     /// <summary>Opens the tokens a configuration names.</summary>
     /// <param name="data">Its <c>text</c> or <c>tokens</c>.</param>

@@ -57,6 +57,25 @@ public sealed partial class CpuDevice : Device
     internal override unsafe void CopyOnDevice(DeviceBuffer source, long sourceOffset, DeviceBuffer target, long targetOffset, long bytes) =>
         Buffer.MemoryCopy((byte*)source.HostAddress + sourceOffset, (byte*)target.HostAddress + targetOffset, bytes, bytes);
 
+    private protected override long? FreeBytes()
+    {
+        // A container's limit, or the machine's memory; then what other programs have left of it.
+        var free = Math.Max(0, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes - Environment.WorkingSet);
+        if (!OperatingSystem.IsLinux()) return free;
+        try
+        {
+            var line = File.ReadLines("/proc/meminfo").FirstOrDefault(l => l.StartsWith("MemAvailable:", StringComparison.Ordinal));
+            var parts = line?.Split(' ', StringSplitOptions.RemoveEmptyEntries) ?? [];
+            if (parts.Length > 1 && long.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out var kib)) free = Math.Min(free, kib * 1024);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Without it, the container's limit has to do.
+        }
+
+        return free;
+    }
+
     private protected override unsafe DeviceBuffer Allocate(long bytes)
     {
         // 64 bytes of slack: vector loads may run past the last element, never past the block.

@@ -34,6 +34,20 @@ public abstract class Device : IDisposable
     /// <summary>Number of blocks the system was asked for: constant once training is under way.</summary>
     public long SystemAllocations { get; private set; }
 
+    /// <summary>Most bytes that tensors are to take together; null: what the device has. Asked before models are loaded.</summary>
+    public long? MemoryLimit { get; init; }
+
+    /// <summary>Bytes that further tensors could take now, as far as the system says; null: it does not.</summary>
+    public long? AvailableBytes
+    {
+        get
+        {
+            // What the pool holds is free for tensors, though not for the system.
+            var free = FreeBytes() + (AllocatedBytes - UsedBytes);
+            return MemoryLimit is { } limit ? Math.Min(free ?? long.MaxValue, Math.Max(0, limit - UsedBytes)) : free;
+        }
+    }
+
     /// <summary>Opens a device.</summary>
     /// <param name="name">Its name.</param>
     /// <param name="threads">Worker threads of <c>cpu</c>; 0: one a core. Never changes a result.</param>
@@ -124,6 +138,9 @@ public abstract class Device : IDisposable
     internal abstract void Download(DeviceBuffer source, long offset, Span<byte> target);
 
     internal abstract void CopyOnDevice(DeviceBuffer source, long sourceOffset, DeviceBuffer target, long targetOffset, long bytes);
+
+    /// <summary>Bytes the system has free; null: unknown.</summary>
+    private protected virtual long? FreeBytes() => null;
 
     /// <summary>Asks the system for memory.</summary>
     private protected abstract DeviceBuffer Allocate(long bytes);

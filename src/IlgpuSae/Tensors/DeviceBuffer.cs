@@ -7,14 +7,16 @@ namespace IlgpuSae.Tensors;
 internal sealed class DeviceBuffer
 {
     private readonly nint _host;
+    private readonly Action? _released;
     private int _references;
 
-    internal DeviceBuffer(Device device, long bytes, nint host, MemoryBuffer1D<byte, Stride1D.Dense>? memory)
+    internal DeviceBuffer(Device device, long bytes, nint host, MemoryBuffer1D<byte, Stride1D.Dense>? memory, Action? released = null)
     {
         Device = device;
         Bytes = bytes;
         _host = host;
         Memory = memory;
+        _released = released;
     }
 
     internal Device Device { get; }
@@ -37,6 +39,9 @@ internal sealed class DeviceBuffer
 
     internal void Release()
     {
-        if (Interlocked.Decrement(ref _references) == 0) Device.Return(this);
+        if (Interlocked.Decrement(ref _references) > 0) return;
+        // Memory of another owner goes back to it, not to the pool.
+        if (_released is not null) _released();
+        else Device.Return(this);
     }
 }

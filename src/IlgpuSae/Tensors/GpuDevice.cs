@@ -128,6 +128,8 @@ public sealed partial class GpuDevice : Device
         }
     }
 
+    private protected override long? FreeBytes() => Accelerator is CudaAccelerator cuda ? cuda.GetFreeMemory() : null;
+
     private protected override DeviceBuffer Allocate(long bytes)
     {
         try

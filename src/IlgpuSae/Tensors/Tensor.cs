@@ -212,6 +212,19 @@ public sealed class Tensor : IDisposable
         Device.Download(_buffer, _offsetBytes, bytes);
     }
 
+    /// <summary>A tensor over host memory of another owner, who is told when nothing refers to it any more.</summary>
+    /// <param name="device">The CPU.</param>
+    /// <param name="address">First element, aligned to its size. 64 bytes behind the last one may be read.</param>
+    /// <param name="shape">Its shape.</param>
+    /// <param name="type">Its element type.</param>
+    /// <param name="released">Gives the memory back.</param>
+    internal static Tensor OverHostMemory(CpuDevice device, nint address, Shape shape, DType type, Action released)
+    {
+        var buffer = new DeviceBuffer(device, shape.Count * type.Size(), address, null, released);
+        buffer.AddReference();
+        return new Tensor(buffer, 0, shape, type);
+    }
+
     private nint Address(DType type) => Type == type
         ? HostAddress
         : throw new ShapeException($"a {Type} tensor was used as {type}");

@@ -122,7 +122,7 @@ public sealed class GenerationTests
         Assert.Equal("generate: the prompt's 32 tokens leave no room in the context of 32 (n_ctx)", Message([new int[32]], new()));
         Assert.Equal("generate: the prompt is empty; begin with the BOS token at least", Message([[]], new()));
         Assert.Equal("generate: no prompt was given", Message([], new()));
-        Assert.Equal("generate: prompt 1 has 1 tokens, prompt 0 has 2; prompts of one batch have equal length", Message([[1, 2], [3]], new()));
+        Assert.Equal("generate: prompt 1 is empty; begin with the BOS token at least", Message([[1, 2], []], new()));
         Assert.Equal("generate: temperature is -1, expected 0 (greedy) or more", Message(Prompts, new() { Temperature = -1 }));
         Assert.Equal("generate: top-p is 0, expected more than 0 and at most 1", Message(Prompts, new() { TopP = 0 }));
         Assert.Equal("generate: top-k is -2, expected 0 (all) or more", Message(Prompts, new() { TopK = -2 }));

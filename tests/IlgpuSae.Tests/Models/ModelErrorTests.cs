@@ -105,8 +105,8 @@ public sealed class ModelErrorTests
             : rule with { Target = renamed, SourceShape = length is { } n ? [n] : rule.SourceShape });
         using var files = SafetensorsFolder.Open(Golden.Open("lm", "llama_gqa").PathOf("model"));
         using var device = new CpuDevice(1);
-        var loader = new WeightLoader(files, family, HookedTransformer.ReadSpec(files.Path));
-        Assert.Equal(message, Assert.Throws<InvalidInputException>(() => loader.Load(device, true, false)).Message);
+        var loader = new WeightLoader(files, family, HookedTransformer.ReadSpec(files.Path), new ModelLoadOptions());
+        Assert.Equal(message, Assert.Throws<InvalidInputException>(() => loader.Load(device)).Message);
     }
 
     [Fact]
