@@ -1,5 +1,4 @@
 using IlgpuSae.Kernels;
-using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Analysis;
 

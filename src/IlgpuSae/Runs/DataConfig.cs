@@ -1,8 +1,12 @@
 using System.ComponentModel;
 using System.Globalization;
+using System.Text;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using IlgpuSae.Activations;
+using IlgpuSae.Files;
+using IlgpuSae.Models;
 
 namespace IlgpuSae.Runs;
 
@@ -15,6 +19,13 @@ public sealed record DataConfig
     /// <summary>Folder of the model, as Hugging Face lays it out.</summary>
     [Description("folder of the model: config.json and model.safetensors")]
     public string? ModelName { get; init; }
+
+    /// <summary>
+    /// Keyword arguments of TransformerLens' loading: <c>fold_ln</c>, <c>center_writing_weights</c> and its like, false
+    /// unless given, and <c>dtype</c>; others are refused unless they change nothing or are off. In files alone.
+    /// </summary>
+    [Browsable(false)]
+    public JsonObject? ModelFromPretrainedKwargs { get; init; }
 
     /// <summary>Where in the model activations are taken, in TransformerLens' names.</summary>
     [Description("where activations are taken, such as blocks.2.hook_resid_post")]
@@ -104,6 +115,30 @@ public sealed record DataConfig
     /// <summary>Contexts the model runs at once when judging; null: as in training.</summary>
     [Description("contexts the model runs at once when judging; as in training if not given")]
     public int? EvalBatchSizePrompts { get; init; }
+
+    /// <summary>How the model is loaded, as <see cref="ModelFromPretrainedKwargs"/> says.</summary>
+    /// <param name="note">Told what the model does not allow.</param>
+    /// <exception cref="InvalidInputException">An argument has a value of another kind, or a dtype that is not known.</exception>
+    public ModelLoadOptions LoadOptions(Action<string>? note = null)
+    {
+        if (ModelFromPretrainedKwargs is not { } given) return new ModelLoadOptions { Note = note };
+        string[] known = ["fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases", "refactor_factored_attn_matrices", "dtype"];
+        string[] harmless = ["device", "n_devices", "move_to_device", "default_padding_side", "trust_remote_code", "local_files_only", "cache_dir", "token"];
+        foreach (var (name, value) in given)
+        {
+            // Revisions, numbers of layers and the like would give another model.
+            if (value is null || value.GetValueKind() == JsonValueKind.False || known.Contains(name) || harmless.Contains(name)) continue;
+            throw new InvalidInputException($"model_from_pretrained_kwargs.{name}: cannot be {value.ToJsonString()}; known: {string.Join(", ", known)}");
+        }
+
+        var keywords = JsonConfig.Parse("model_from_pretrained_kwargs", Encoding.UTF8.GetBytes(given.ToJsonString()));
+        return new ModelLoadOptions
+        {
+            Processing = WeightProcessing.Read(keywords, WeightProcessing.None),
+            Storage = keywords.GetStringOrNull("dtype") is { } type ? WeightStorages.Parse(type) : WeightStorage.AsStored,
+            Note = note,
+        };
+    }
 
     /// <summary>Checks what can be checked without opening files.</summary>
     /// <exception cref="InvalidInputException">Settings contradict each other or are out of range.</exception>

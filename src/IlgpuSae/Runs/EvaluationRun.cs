@@ -30,7 +30,7 @@ public sealed record EvaluationRunReport(SaeConfig Sae, DataConfig Data, Evaluat
 public sealed class EvaluationRun(Device device)
 {
     private static readonly string[] FromMetadata =
-        ["hook_name", "hook_head_index", "hook_name_out", "hook_head_index_out", "context_size", "prepend_bos", "exclude_special_tokens", "sequence_separator_token", "disable_concat_sequences"];
+        ["model_from_pretrained_kwargs", "hook_name", "hook_head_index", "hook_name_out", "hook_head_index_out", "context_size", "prepend_bos", "exclude_special_tokens", "sequence_separator_token", "disable_concat_sequences"];
 
     /// <summary>Told batches done and, if known, how many there are.</summary>
     public Action<int, int?>? Progress { get; init; }
@@ -56,7 +56,7 @@ public sealed class EvaluationRun(Device device)
         if (data is { ModelName: null, Activations: { } file }) return new EvaluationRunReport(sae.Config, data, options, OnRows(sae, file, options));
         if (data.ModelName is null) throw new InvalidInputException("model_name: missing; give the model the SAE belongs to, or activations");
         data.Validate();
-        using var language = LanguageModel.Load(data.ModelName, device);
+        using var language = LanguageModel.Load(data.ModelName, device, data.LoadOptions(Note));
         var hook = data.HookName!;
         _ = language.Model.Hooks[hook];
         if (data.HookNameOut is not null && !sae.Config.IsTranscoder)

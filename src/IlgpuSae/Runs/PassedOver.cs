@@ -1,4 +1,3 @@
-using System.Text.Json;
 using System.Text.Json.Nodes;
 
 namespace IlgpuSae.Runs;
@@ -13,7 +12,7 @@ internal static class PassedOver
     {
         "act_store_device", "autocast", "autocast_lm", "cached_activations_path", "checkpoint_path", "compile_llm", "compile_sae",
         "dataset_trust_remote_code", "dead_feature_threshold", "device", "hook_eval", "hook_layer", "is_dataset_tokenized", "llm_compilation_mode",
-        "logger", "model_class_name", "model_from_pretrained_kwargs", "model_kwargs", "n_checkpoints", "resume_from_checkpoint",
+        "logger", "model_class_name", "model_kwargs", "n_checkpoints", "resume_from_checkpoint",
         "sae_compilation_mode", "sae_lens_training_version", "sae_lens_version", "save_final_checkpoint", "streaming",
         "tokens_per_buffer", "use_cached_activations", "verbose",
     };
@@ -37,12 +36,6 @@ internal static class PassedOver
                 throw Cannot(name, value, where, "start from saved weights by init_from");
             case "model_kwargs" when value is JsonObject { Count: > 0 }:
                 throw Cannot(name, value, where, "the model's forward pass takes no settings; use {}");
-            case "model_from_pretrained_kwargs" when value is JsonObject kwargs:
-                // Whatever is on changes the model's activations: centring, folding, other revisions or sizes.
-                foreach (var (inner, v) in kwargs)
-                    if (v is not null && v.GetValueKind() != JsonValueKind.False)
-                        throw Cannot($"{name}.{inner}", v, where, "models are run as they are stored, neither centred nor folded; use false");
-                break;
         }
 
         return true;

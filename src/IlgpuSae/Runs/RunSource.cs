@@ -27,7 +27,7 @@ internal sealed class RunSource : IDisposable
         {
             try
             {
-                _language = LanguageModel.Load(folder, device);
+                _language = LanguageModel.Load(folder, device, data.LoadOptions());
                 // A wrong hook name is worth saying before the corpus is opened.
                 _ = _language.Model.Hooks[data.HookName!];
                 if (data.HookNameOut is { } hookOut) _ = _language.Model.Hooks[hookOut];
@@ -92,6 +92,7 @@ internal sealed class RunSource : IDisposable
 
             yield return new("model_name", _language.Name);
             yield return new("model_class_name", "HookedTransformer");
+            if (data.ModelFromPretrainedKwargs is { } keywords) yield return new("model_from_pretrained_kwargs", keywords.DeepClone());
             yield return new("hook_name", data.HookName);
             yield return new("hook_head_index", data.HookHeadIndex);
             if (data.HookNameOut is not null)

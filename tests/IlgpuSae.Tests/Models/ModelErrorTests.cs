@@ -48,6 +48,17 @@ public sealed class ModelErrorTests
     public void Contradictory_sizes_are_refused(string golden, string key, object value, string problem) =>
         Assert.Equal("config.json: " + problem, Refused(Checkpoint.Of(golden), c => c.Config[key] = JsonValue.Create(value)));
 
+    [Theory]
+    [InlineData("opt", "do_layer_norm_before", "false", "\"do_layer_norm_before\" in line 1 is false (OPT-350m); only OPT with its norms before attention and MLP is supported")]
+    [InlineData("opt", "word_embed_proj_dim", "12", "\"word_embed_proj_dim\" in line 1 is 12 but hidden_size 24 (OPT-350m); embeddings with a projection are not supported")]
+    [InlineData("phi", "qk_layernorm", "true", "\"qk_layernorm\" in line 1 is true; Phi with LayerNorm of queries and keys is not supported")]
+    [InlineData("bloom", "num_attention_heads", "5", "\"num_attention_heads\" in line 1 is 5, which does not divide n_embed 24")]
+    [InlineData("qwen3", "layer_types", "[\"full_attention\"]", "\"layer_types\" in line 1 has 1 entries for 2 layers")]
+    [InlineData("qwen3", "layer_types", "[\"full_attention\",\"linear\"]", "\"layer_types\" in line 1 has \"linear\", which is not known; known: full_attention, sliding_attention")]
+    [InlineData("gptj", "rotary_dim", "5", "GPTJForCausalLM: rotary dimension 5 is not an even number from 2 to d_head 8")]
+    public void What_a_family_cannot_be_is_refused(string name, string key, string value, string problem) =>
+        Assert.Equal("config.json: " + problem, Refused(ReferenceModels.Make(name), c => c.Config[key] = JsonNode.Parse(value)));
+
     [Fact]
     public void An_unknown_rope_scaling_lists_those_known() => Assert.Equal(
         "config.json: \"rope_scaling.rope_type\" in line 1 is \"ntk\", which is not known; known: default, linear, dynamic, llama3, longrope, yarn",

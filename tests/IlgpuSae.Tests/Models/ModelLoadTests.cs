@@ -122,6 +122,24 @@ public sealed class ModelLoadTests
         }
     }
 
+    [Theory]
+    [InlineData("gpt2_tiny", "n_embd:hidden_size n_head:num_attention_heads n_layer:num_hidden_layers n_positions:max_position_embeddings n_ctx:")]
+    [InlineData("gpt_neo_tinystories", "num_heads:num_attention_heads num_layers:num_hidden_layers attention_layers:")]
+    [InlineData("gpt_neox_pythia", "rotary_emb_base:rope_theta rotary_pct:partial_rotary_factor")]
+    public void Either_spelling_of_a_key_gives_the_same_model(string golden, string renames)
+    {
+        var c = Checkpoint.Of(golden);
+        foreach (var rename in renames.Split(' '))
+        {
+            if (rename.Split(':') is not [var old, var other]) continue;
+            var value = c.Config[old]!.DeepClone();
+            c.Config.Remove(old);
+            if (other.Length > 0) c.Config[other] = value;
+        }
+
+        Assert.Equal(Logits(Checkpoint.Of(golden)), Logits(c));
+    }
+
     [Fact]
     public void Head_dim_is_taken_as_given()
     {
