@@ -22,7 +22,7 @@ public sealed record DataConfig
 
     /// <summary>
     /// Keyword arguments of TransformerLens' loading: <c>fold_ln</c>, <c>center_writing_weights</c> and its like, false
-    /// unless given, and <c>dtype</c>; others change nothing here. In files alone.
+    /// unless given, and <c>dtype</c>; others are refused unless they change nothing or are off. In files alone.
     /// </summary>
     [Browsable(false)]
     public JsonObject? ModelFromPretrainedKwargs { get; init; }
@@ -145,6 +145,15 @@ public sealed record DataConfig
     public ModelLoadOptions LoadOptions(Action<string>? note = null)
     {
         if (ModelFromPretrainedKwargs is not { } given) return new ModelLoadOptions { Note = note };
+        string[] known = ["fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases", "refactor_factored_attn_matrices", "dtype"];
+        string[] harmless = ["device", "n_devices", "move_to_device", "default_padding_side", "trust_remote_code", "local_files_only", "cache_dir", "token"];
+        foreach (var (name, value) in given)
+        {
+            // Revisions, numbers of layers and the like would give another model.
+            if (value is null || value.GetValueKind() == JsonValueKind.False || known.Contains(name) || harmless.Contains(name)) continue;
+            throw new InvalidInputException($"model_from_pretrained_kwargs.{name}: cannot be {value.ToJsonString()}; known: {string.Join(", ", known)}");
+        }
+
         var keywords = JsonConfig.Parse("model_from_pretrained_kwargs", Encoding.UTF8.GetBytes(given.ToJsonString()));
         return new ModelLoadOptions
         {

@@ -25,6 +25,7 @@ public sealed class ModelKeywordsTests
 
     [Theory]
     [InlineData("{\"fold_ln\":\"yes\"}", "model_from_pretrained_kwargs: \"fold_ln\" in line 1 is the string \"yes\", expected true or false")]
+    [InlineData("{\"first_n_layers\":2}", "model_from_pretrained_kwargs.first_n_layers: cannot be 2; known: fold_ln, center_writing_weights, center_unembed, fold_value_biases, refactor_factored_attn_matrices, dtype")]
     [InlineData("{\"dtype\":\"int8\"}", "dtype \"int8\" is not known; known: auto (as stored), float32, float16, bfloat16")]
     public void Arguments_of_the_wrong_kind_are_refused(string keywords, string message) => Assert.Equal(message,
         Assert.ThrowsAny<InvalidInputException>(() => new DataConfig { ModelFromPretrainedKwargs = (JsonObject)JsonNode.Parse(keywords)! }.LoadOptions()).Message);
