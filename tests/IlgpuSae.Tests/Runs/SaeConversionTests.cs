@@ -36,6 +36,7 @@ public sealed class SaeConversionTests : IDisposable
     [InlineData("gated", "dictionary_learning", "float32", true)]
     [InlineData("topk_transcoder", "sparsify", "float32", false)]
     [InlineData("topk_skip_transcoder", "sparsify", "float32", false)]
+    [InlineData("jumprelu_transcoder", "gemma_scope", "float32", false)]
     public void There_and_back_gives_the_same_bits(string architecture, string format, string dtype, bool subtracts)
     {
         var folder = Make(architecture, dtype, subtracts);

@@ -215,6 +215,7 @@ public sealed class PublishedFormatTests : IDisposable
     [InlineData("gemma-scope-9b-it-mlp/layer_3/width_131k/average_l0_9", "blocks.3.hook_mlp_out", "gemma-2-9b-it")]
     [InlineData("gemma-scope-27b-pt-att/layer_0/width_1m/average_l0_100", "blocks.0.attn.hook_z", "gemma-2-27b")]
     [InlineData("gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6", "hook_embed", "gemma-2-2b")]
+    [InlineData("gemma-scope-2b-pt-transcoders/layer_7/width_16k/average_l0_40", "blocks.7.ln2.hook_normalized", "gemma-2-2b")]
     public void GemmaScope(string folder, string hook, string model)
     {
         float[] encoder = Narrow(Transposed(EncoderRows, M, D)), decoder = Values(M * D, 7), threshold = Array.ConvertAll(Values(M, 6), MathF.Abs);
@@ -246,6 +247,8 @@ public sealed class PublishedFormatTests : IDisposable
     /// <summary>Gemma Scope 2: as Gemma Scope, + x affine_skip_connection, which is [d_in, d_out].</summary>
     [Theory]
     [InlineData("model.layers.17.output", "model.layers.17.output", false, "blocks.17.hook_resid_post")]
+    [InlineData("model.layers.5.pre_feedforward_layernorm.output", "model.layers.5.post_feedforward_layernorm.output", true, "blocks.5.mlp.hook_in")]
+    [InlineData("model.layers.5.pre_feedforward_layernorm.output", "model.layers.5.post_feedforward_layernorm.output", false, "blocks.5.mlp.hook_in")]
     [InlineData("model.layers.3.self_attn.o_proj.input", "model.layers.3.self_attn.o_proj.input", false, "blocks.3.attn.hook_z")]
     public void GemmaScope2(string point, string pointOut, bool affine, string hook)
     {
