@@ -157,7 +157,6 @@ public sealed class OldRunConfigTests
     [InlineData("\"feature_sampling_method\": \"anthropic\"", "field \"feature_sampling_method\" cannot be \"anthropic\"; dead features start anew by resample_every_steps; use null")]
     [InlineData("\"model_class_name\": \"HookedMamba\"", "field \"model_class_name\" cannot be \"HookedMamba\"; only transformers can be run")]
     [InlineData("\"model_kwargs\": {\"start_at_layer\": 2}", "field \"model_kwargs\" cannot be {\"start_at_layer\":2}; the model's forward pass takes no settings; use {}")]
-    [InlineData("\"model_from_pretrained_kwargs\": {\"center_writing_weights\": true}", "field \"model_from_pretrained_kwargs.center_writing_weights\" cannot be true; models are run as they are stored")]
     [InlineData("\"mse_loss_normalization\": \"variance\"", "field \"mse_loss_normalization\" cannot be \"variance\"")]
     [InlineData("\"b_dec_init_method\": \"median\"", "field \"b_dec_init_method\" cannot be \"median\"")]
     [InlineData("\"use_cashed_activations\": true", "field \"use_cashed_activations\" is not known; did you mean")]
