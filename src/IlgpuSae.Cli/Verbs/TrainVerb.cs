@@ -36,7 +36,7 @@ internal sealed class TrainVerb : Verb
         foreach (var shared in own.GroupBy(o => string.Join(", ", o.Select(a => a.Name))))
         {
             foreach (var (_, type) in records.Where(r => shared.First().Contains(r)))
-                _table.Add($"SAE: {shared.Key}", type, p => shared.Any(o => o.Key == p.Name));
+                _table.Add($"SAE: {Title(shared.First().Select(r => r.Name))}", type, p => shared.Any(o => o.Key == p.Name));
         }
 
         _table.Add("End to end", typeof(EndToEndConfig));
@@ -107,6 +107,13 @@ internal sealed class TrainVerb : Verb
         if (failed.Count == 0) return;
         session.WriteJson();
         throw new TrainingFailedException($"{failed.Count} of {report.Runs.Count} runs failed, the others are complete; {failed[0].Item.Name}: {failed[0].Failure}");
+    }
+
+    /// <summary>Transcoders have the options of what they are named after, and their own width.</summary>
+    private static string Title(IEnumerable<string> architectures)
+    {
+        var named = architectures.Where(a => !a.EndsWith("transcoder", StringComparison.Ordinal)).ToList();
+        return named.Count == 0 ? "transcoders" : string.Join(", ", named);
     }
 
     private static string Line(TrainingProgress p) => string.Create(CultureInfo.InvariantCulture,
