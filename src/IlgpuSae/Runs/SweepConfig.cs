@@ -57,6 +57,7 @@ public sealed record SweepConfig(string OutputPath, IReadOnlyList<SweepItem> Ite
             fields.Remove("name");
             if (OfTheSweep.FirstOrDefault(fields.ContainsKey) is { } shared) throw new InvalidInputException($"{where}: {shared} is the sweep's, not a run's; put it into base");
             var config = RunConfigReader.Load(RunConfigReader.Merge(where, common, fields), [], where);
+            if (config.EndToEnd.E2eLoss is not null) throw new InvalidInputException($"{where}: e2e_loss: end-to-end training takes whole contexts through the model for each SAE and has no stream to share; train it alone");
             Try(where, config.Data.Validate);
             Try(where, config.Trainer.Validate);
             items.Add(new SweepItem(given ?? "", fields, config));

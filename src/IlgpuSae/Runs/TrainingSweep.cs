@@ -48,7 +48,7 @@ public sealed class TrainingSweep(SweepConfig config, Device device)
                 prepared.Add(run.Prepare(own, _ => new BlockView(stream.View(i), own.Blocks)));
             }
 
-            foreach (var note in source.Notes.Concat(prepared.SelectMany(r => r.Completed.Sae.Notes)).Distinct()) Note?.Invoke(note);
+            foreach (var note in items.SelectMany(i => i.Config.Notes).Concat(source.Notes).Concat(prepared.SelectMany(r => r.Completed.Sae.Notes)).Distinct()) Note?.Invoke(note);
             foreach (var run in prepared) Note?.Invoke(source.For(run.Completed).Describe(run.Completed));
             var reports = new TrainingRunReport?[items.Count];
             var failures = turns.Run(device, i => reports[i] = prepared[i].Execute(() => turns.Gate(i), cancellation));

@@ -124,6 +124,7 @@ public sealed class SweepTests : IDisposable
     [InlineData("""{ "runs": [ { "kk": 1 } ] }""", "run 1: field \"kk\" is not known")]
     [InlineData("""{ "runs": [ { "k": 1, "lr": -1 } ] }""", "run 1: lr: -1 is not a positive number")]
     [InlineData("""{ "runs": [ { "k": 1, "name": "a/b" } ] }""", "a run cannot be called \"a/b\"")]
+    [InlineData("""{ "runs": [ { "k": 1, "e2e_loss": "kl" } ] }""", "run 1: e2e_loss: end-to-end training takes whole contexts")]
     public void What_cannot_be_shared_is_refused(string json, string message)
     {
         var parsed = JsonNode.Parse(json)!.AsObject();
