@@ -107,9 +107,21 @@ public sealed class ChatTemplate
 
             s.Append(format[++i] switch
             {
-                'd' => Show("dd"), 'm' => Show("MM"), 'Y' => Show("yyyy"), 'y' => Show("yy"), 'b' => Show("MMM"), 'B' => Show("MMMM"), 'a' => Show("ddd"), 'A' => Show("dddd"),
-                'H' => Show("HH"), 'I' => Show("hh"), 'M' => Show("mm"), 'S' => Show("ss"), 'p' => now.Hour < 12 ? "AM" : "PM",
-                'j' => now.DayOfYear.ToString("D3", CultureInfo.InvariantCulture), '%' => "%",
+                'd' => Show("dd"),
+                'm' => Show("MM"),
+                'Y' => Show("yyyy"),
+                'y' => Show("yy"),
+                'b' => Show("MMM"),
+                'B' => Show("MMMM"),
+                'a' => Show("ddd"),
+                'A' => Show("dddd"),
+                'H' => Show("HH"),
+                'I' => Show("hh"),
+                'M' => Show("mm"),
+                'S' => Show("ss"),
+                'p' => now.Hour < 12 ? "AM" : "PM",
+                'j' => now.DayOfYear.ToString("D3", CultureInfo.InvariantCulture),
+                '%' => "%",
                 var c => throw new JinjaException(0, $"strftime_now does not know %{c}"),
             });
         }

@@ -135,8 +135,8 @@ internal static class JinjaTests
             "le" => JinjaValue.Compare(v, other) <= 0,
             "gt" or "greaterthan" => JinjaValue.Compare(v, other) > 0,
             "ge" => JinjaValue.Compare(v, other) >= 0,
-            "lower" => v is string s && s.Any(char.IsLetter) && s == s.ToLowerInvariant(),
-            "upper" => v is string s && s.Any(char.IsLetter) && s == s.ToUpperInvariant(),
+            "lower" => v is string s && s.Any(char.IsLower) && !s.Any(char.IsUpper),
+            "upper" => v is string s && s.Any(char.IsUpper) && !s.Any(char.IsLower),
             _ => throw new JinjaException(0, $"the test {name} is not known"),
         };
     }
