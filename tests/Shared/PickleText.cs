@@ -54,7 +54,7 @@ internal sealed record TorchGlobal(string Module, string Name);
 /// </summary>
 internal sealed class PickleText
 {
-    private readonly MemoryStream _out = new();
+    private readonly List<byte> _out = [];
     private readonly List<TorchTensor> _storages = [];
     private readonly bool _inline;
 
@@ -66,11 +66,11 @@ internal sealed class PickleText
 
     public IReadOnlyList<TorchTensor> Storages => _storages;
 
-    public byte[] Bytes => _out.ToArray();
+    public byte[] Bytes => [.. _out];
 
     public PickleText Raw(params byte[] bytes)
     {
-        _out.Write(bytes);
+        _out.AddRange(bytes);
         return this;
     }
 

@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using IlgpuSae.Files;
 using IlgpuSae.Saes.Formats;
 using IlgpuSae.Testing;
 using Xunit;

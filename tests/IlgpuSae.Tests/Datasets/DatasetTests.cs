@@ -122,7 +122,7 @@ public sealed class DatasetTests : IDisposable
 
         Assert.Equal(["row 0 é", "row 1 é", "row 2 é", "row 3 é", "row 5 é", "row 6 é", "row 7 é", "row 8 é", "row 9 é", "row 10 é", "row 11 é"], Texts(_temp.Path));
         Assert.Equal(["row 5 é", "row 6 é"], Dataset.Open(_temp.Path).Rows(new(0, 5)).Take(2).Select(r => r.Row.Text));
-        _temp.Write("c.parquet", File.ReadAllBytes(_temp["b.parquet"])[..100]);
+        _temp.Write("c.parquet", File.ReadAllBytes(_temp["b.parquet"]).AsSpan(0, 100).ToArray());
         Assert.StartsWith($"{_temp["c.parquet"]}: ", Assert.ThrowsAny<InvalidFileException>(() => Dataset.Open(_temp["c.parquet"])).Message, StringComparison.Ordinal);
 
         var lists = _temp["lists"];
@@ -204,7 +204,7 @@ public sealed class DatasetTests : IDisposable
         Assert.Equal($"{_temp.Path}: the folder holds no .txt, .jsonl, .parquet or .arrow file", Assert.Throws<InvalidFileException>(() => Dataset.Open(_temp.Path)).Message);
         Assert.Equal($"{_temp["e.jsonl"]}: holds no row", Assert.Throws<InvalidFileException>(() => Dataset.Open(_temp.Write("e.jsonl", "\n"))).Message);
         Compressed("d.jsonl.zst", string.Concat(Enumerable.Range(0, 5000).Select(i => $"{{\"text\": \"{i * 7919}\"}}\n")));
-        _temp.Write("cut.jsonl.zst", File.ReadAllBytes(_temp["d.jsonl.zst"])[..^20]);
+        _temp.Write("cut.jsonl.zst", File.ReadAllBytes(_temp["d.jsonl.zst"]).SkipLast(20).ToArray());
         Assert.StartsWith($"{_temp["cut.jsonl.zst"]}: ", Assert.Throws<InvalidFileException>(() => Dataset.Open(_temp["cut.jsonl.zst"]).Rows().Count()).Message, StringComparison.Ordinal);
         _temp.Write("not.jsonl.gz", "not compressed");
         Assert.StartsWith($"{_temp["not.jsonl.gz"]}: ", Assert.Throws<InvalidFileException>(() => Dataset.Open(_temp["not.jsonl.gz"])).Message, StringComparison.Ordinal);

@@ -33,22 +33,22 @@ public sealed class PublishedFormatTests : IDisposable
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public void Sparsify_subtracts_b_dec_and_keeps_W_dec_as_stored(bool signed)
+    public void Sparsify_subtracts_b_dec_and_keeps_W_dec_as_stored(bool bothSigns)
     {
         var decoder = Values(M * D, 2);
         _temp.Folder("run/layers.5.mlp");
         _temp.Write("run/config.json", """{"model":"EleutherAI/pythia-70m","dataset":"pile","ctx_len":512}""");
-        _temp.Write("run/layers.5.mlp/cfg.json", $$"""{"expansion_factor": 32, "normalize_decoder": true, "num_latents": {{M}}, "k": 3, "multi_topk": false, "skip_connection": false, "transcode": false, "embed_skip": false, "signed": {{(signed ? "true" : "false")}}, "d_in": {{D}}}""");
+        _temp.Write("run/layers.5.mlp/cfg.json", $$"""{"expansion_factor": 32, "normalize_decoder": true, "num_latents": {{M}}, "k": 3, "multi_topk": false, "skip_connection": false, "transcode": false, "embed_skip": false, "signed": {{(bothSigns ? "true" : "false")}}, "d_in": {{D}}}""");
         new SafetensorsWriter().Add("encoder.weight", [M, D], EncoderRows).Add("encoder.bias", [M], BEnc).Add("W_dec", [M, D], decoder).Add("b_dec", [D], BDec)
             .Save(_temp["run/layers.5.mlp/sae.safetensors"]);
         var published = SaeFormats.Default.Describe(_temp["run/layers.5.mlp"]);
         Assert.Equal("sparsify", published.Format);
         Assert.Equal(3, published.PublishedL0);
         using var sae = SaeFormats.Load(published, _device);
-        Assert.Equal(signed ? "abstopk" : "topk", sae.Config.Architecture);
+        Assert.Equal(bothSigns ? "abstopk" : "topk", sae.Config.Architecture);
         Metadata(sae, "EleutherAI/pythia-70m", "blocks.5.hook_mlp_out", 512);
         var pre = Plus(Times(Plus(Wide(X), BDec, -1), Transposed(EncoderRows, M, D), D, M), BEnc);
-        var f = signed ? Largest(pre, M, 3, Math.Abs) : Largest(Relu(pre), M, 3);
+        var f = bothSigns ? Largest(pre, M, 3, Math.Abs) : Largest(Relu(pre), M, 3);
         Check(sae, f, Plus(Times(f, Wide(decoder), M, D), BDec));
     }
 
