@@ -18,7 +18,16 @@ internal static class CommandLine
     /// <param name="error">Progress, warnings and errors.</param>
     /// <param name="interrupt">Cancelled when the user presses Ctrl-C.</param>
     /// <returns>0 done, 1 failed at work, 2 wrong usage or input, 130 interrupted.</returns>
-    public static int Run(string[] args, TextWriter output, TextWriter error, CancellationToken interrupt)
+    public static int Run(string[] args, TextWriter output, TextWriter error, CancellationToken interrupt) => Run(args, output, error, null, interrupt);
+
+    /// <summary>Runs one command line in another environment.</summary>
+    /// <param name="args">The words after the program's name.</param>
+    /// <param name="output">Reports.</param>
+    /// <param name="error">Progress, warnings and errors.</param>
+    /// <param name="variable">Gives variables of the environment; null: those of the process.</param>
+    /// <param name="interrupt">Cancelled when the user presses Ctrl-C.</param>
+    /// <returns>As <see cref="Run(string[], TextWriter, TextWriter, CancellationToken)"/>.</returns>
+    public static int Run(string[] args, TextWriter output, TextWriter error, Func<string, string?>? variable, CancellationToken interrupt)
     {
         var common = new CommonOptions();
         var root = Build(common, out var verbs);
@@ -40,7 +49,7 @@ internal static class CommandLine
             });
         }
 
-        var session = new Session(common, parsed, output, error, interrupt);
+        using var session = new Session(common, parsed, output, error, variable, interrupt);
         try
         {
             verb.Run(parsed, session);

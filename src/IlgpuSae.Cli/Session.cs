@@ -2,16 +2,18 @@ using System.CommandLine;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using IlgpuSae.Files;
+using IlgpuSae.Hub;
 using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Cli;
 
 /// <summary>One run of a verb: where it writes, what it computes on, and when it has to stop.</summary>
-internal sealed class Session(CommonOptions common, ParseResult parsed, TextWriter output, TextWriter error, CancellationToken interrupt)
+internal sealed class Session(CommonOptions common, ParseResult parsed, TextWriter output, TextWriter error, Func<string, string?>? variable, CancellationToken interrupt) : IDisposable
 {
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
     private readonly ProgressLine _progress = new(error, parsed.GetValue(common.Quiet));
     private JsonObject? _result;
+    private HubClient? _hub;
 
     public bool Quiet { get; } = parsed.GetValue(common.Quiet);
 
@@ -30,6 +32,19 @@ internal sealed class Session(CommonOptions common, ParseResult parsed, TextWrit
     /// <summary>Opens the device the user chose.</summary>
     public Device OpenDevice() => Device.Open(parsed.GetValue(common.Device)!, parsed.GetValue(common.Threads),
         Enum.Parse<MatmulPrecision>(parsed.GetValue(common.Precision)!, ignoreCase: true));
+
+    /// <summary>The hub, with bars for what it transfers; opened when it is first needed.</summary>
+    public HubClient Hub() => _hub ??= new HubClient(HubOptions.FromEnvironment(variable) with
+    {
+        Note = Note,
+        Progress = p =>
+        {
+            Progress(TransferBar.Line(p), p.Done);
+            if (p.Done) EndProgress();
+        },
+    });
+
+    public void Dispose() => _hub?.Dispose();
 
     /// <summary>A line of advice or information on the error stream; silent with --quiet.</summary>
     public void Note(string line)

@@ -31,7 +31,7 @@ public sealed class ReadmeTests
 
     [Theory]
     [InlineData("QuickStart", "of 64 true features found")]
-    [InlineData("LoadAndAnalyse", "position 4, token 7: #")]
+    [InlineData("LoadAndAnalyze", "position 4, token 7: #")]
     public async Task Samples_run_in_seconds(string name, string expected)
     {
         var path = Path.Combine(Root, "samples", name, "bin", Configuration, "net10.0", name + ".dll");

@@ -16,7 +16,7 @@ internal sealed class ActivationsVerb : Verb
         nameof(DataConfig.StoreBatchSizePrompts),
     ];
 
-    private readonly Option<string?> _model = Options.Text("--model", "DIR", "Folder of the model: config.json and model.safetensors.");
+    private readonly Option<string?> _model = Options.Text("--model", "DIR", "Folder of the model, a name such as gpt2-small, or a repository of the hub.");
     private readonly Option<string?> _hooks = Options.Text("--hooks", "NAMES", "Hooks with commas between them, * for anything, or all.");
     private readonly Option<string?> _output = Options.Text("--output", "FILE", "Safetensors file to write: tensors under the hooks' names, logits and tokens.");
     private readonly Option<bool> _noLogits = Options.Switch("--no-logits", "Stop the model at the last hook and write no logits.");
@@ -39,6 +39,7 @@ internal sealed class ActivationsVerb : Verb
         using var device = session.OpenDevice();
         var run = new ActivationsRun(device)
         {
+            Hub = session.Hub,
             Load = _load.Read(arguments, session),
             Logits = !arguments.GetValue(_noLogits),
             Note = session.Note,

@@ -8,7 +8,7 @@ namespace IlgpuSae.Cli.Verbs;
 [Verb("encode", "Write the features and the reconstruction of given activations.", 30)]
 internal sealed class EncodeVerb : Verb
 {
-    private readonly Option<string?> _sae = Options.Text("--sae", "DIR", "Folder of the SAE.");
+    private readonly Option<string?> _sae = Options.Text("--sae", "DIR", "Folder of the SAE, RELEASE/ID of the published ones, or a repository of the hub: org/name/folder.");
     private readonly Option<string?> _input = Options.Text("--input", "FILE", "Safetensors file with the activations [..., d_in].");
     private readonly Option<string> _tensor = Options.Text("--tensor", "NAME", "Name of the activations in the file.", "x");
     private readonly Option<string?> _output = Options.Text("--output", "FILE", "Safetensors file to write: features and reconstruction.");
@@ -26,6 +26,7 @@ internal sealed class EncodeVerb : Verb
         using var device = session.OpenDevice();
         var run = new EncodeRun(device)
         {
+            Hub = session.Hub,
             BatchRows = arguments.GetValue(_rows),
             Dense = arguments.GetValue(_dense),
             Progress = (done, all) => session.Progress(string.Create(CultureInfo.InvariantCulture, $"row {done}/{all}")),

@@ -17,8 +17,8 @@ internal sealed class EvalVerb : Verb
         nameof(DataConfig.EvalBatchSizePrompts), nameof(DataConfig.NBatchesInBuffer), nameof(DataConfig.StoreBatchSizePrompts), nameof(DataConfig.SeqposSlice),
     ];
 
-    private readonly Option<string?> _sae = Options.Text("--sae", "DIR", "Folder of the SAE.");
-    private readonly Option<string?> _model = Options.Text("--model", "DIR", "Folder of the model it belongs to.");
+    private readonly Option<string?> _sae = Options.Text("--sae", "DIR", "Folder of the SAE, RELEASE/ID of the published ones, or a repository of the hub: org/name/folder.");
+    private readonly Option<string?> _model = Options.Text("--model", "DIR", "The model it belongs to: a folder, a name such as gpt2-small, or a repository of the hub.");
     private readonly Option<string?> _synthetic = new("--synthetic")
     {
         HelpName = "[NAME]",
@@ -53,6 +53,7 @@ internal sealed class EvalVerb : Verb
         using var device = session.OpenDevice();
         var run = new EvaluationRun(device)
         {
+            Hub = session.Hub,
             Note = session.Note,
             Progress = (done, all) => session.Progress(string.Create(CultureInfo.InvariantCulture, $"batch {done}{(all is null ? "" : $"/{all}")}")),
         };

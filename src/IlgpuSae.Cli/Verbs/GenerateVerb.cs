@@ -9,7 +9,7 @@ namespace IlgpuSae.Cli.Verbs;
 [Verb("generate", "Let a model continue a text.", 50)]
 internal sealed class GenerateVerb : Verb
 {
-    private readonly Option<string?> _model = Options.Text("--model", "DIR", "Folder of the model, with its tokenizer.");
+    private readonly Option<string?> _model = Options.Text("--model", "DIR", "Folder of the model, a name such as gpt2-small, or a repository of the hub.");
     private readonly Option<string> _prompt = Options.Text("--prompt", "TEXT", "The text to continue; empty: from BOS alone.", "");
     private readonly Option<string?> _prompts = Options.Text("--prompts", "FILE", "Prompts to continue together, one a line, instead of --prompt.");
     private readonly Option<bool> _noBos = Options.Switch("--no-bos", "Do not begin with BOS.");
@@ -41,7 +41,7 @@ internal sealed class GenerateVerb : Verb
     public override void Run(ParseResult arguments, Session session)
     {
         using var device = session.OpenDevice();
-        using var language = LanguageModel.Load(session.Required(_model), device, _load.Read(arguments, session));
+        using var language = LanguageModel.Load(session.Required(_model), device, _load.Read(arguments, session), session.Hub, session.Interrupt);
         var texts = arguments.GetValue(_prompts) is { } file ? PromptFile.Read(file) : [arguments.GetValue(_prompt)!];
         var withBos = !arguments.GetValue(_noBos) && language.Tokenizer.BosToken is not null;
         var prompts = texts.Select(t => language.Tokenizer.Encode(t, addBos: withBos)).ToArray();

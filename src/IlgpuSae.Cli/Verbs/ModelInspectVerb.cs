@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using System.Text.Json.Nodes;
 using IlgpuSae.Models;
+using IlgpuSae.Runs;
 using IlgpuSae.Saes;
 using IlgpuSae.Tokenizers;
 
@@ -10,14 +11,14 @@ namespace IlgpuSae.Cli.Verbs;
 [Verb("model inspect", "Show what a model is made of, and its hooks.", 70)]
 internal sealed class ModelInspectVerb : Verb
 {
-    private readonly Option<string?> _model = Options.Text("--model", "DIR", "Folder of the model: config.json and model.safetensors.");
+    private readonly Option<string?> _model = Options.Text("--model", "DIR", "Folder of the model, a name such as gpt2-small, or a repository of the hub.");
     private readonly Option<bool> _check = Options.Switch("--check", "Also load the weights, which checks every tensor's name, type and shape.");
 
     public override IEnumerable<OptionGroup> Groups => [new("Inspect", _model, _check)];
 
     public override void Run(ParseResult arguments, Session session)
     {
-        var folder = session.Required(_model);
+        var folder = ModelReference.Fetch(session.Required(_model), session.Hub, session.Interrupt);
         var spec = HookedTransformer.ReadSpec(folder);
         var hooks = new HookNames(spec);
         var parameters = spec.Parameters().Sum(p => p.Shape.Count);

@@ -14,8 +14,8 @@ internal sealed class SaeCheckVerb : Verb
         nameof(DataConfig.ContextSize), nameof(DataConfig.PrependBos),
     ];
 
-    private readonly Option<string?> _sae = Options.Text("--sae", "PATH", "Folder or file of the SAE, of any known format.");
-    private readonly Option<string?> _model = Options.Text("--model", "DIR", "Folder of the model it belongs to.");
+    private readonly Option<string?> _sae = Options.Text("--sae", "PATH", "Folder or file of the SAE, RELEASE/ID of the published ones, or a repository of the hub: org/name/folder.");
+    private readonly Option<string?> _model = Options.Text("--model", "DIR", "The model it belongs to: a folder, a name such as gpt2-small, or a repository of the hub.");
     private readonly Option<int> _rows = Options.Integer("--rows", "Tokens to check on, whole contexts.", 1024, least: 2);
     private readonly Option<double> _l0 = Options.Number("--l0", "Active features a token that the SAE is said to have; 0: what it states itself, if anything.", 0);
     private readonly Option<string?> _as = Options.Text("--published-as", "NAME", "Repository and folder it was published under, where the path does not say it.");
@@ -37,6 +37,7 @@ internal sealed class SaeCheckVerb : Verb
         double l0 = arguments.GetValue(_l0), scale = arguments.GetValue(_scale);
         var report = new SaeCheck(device)
         {
+            Hub = session.Hub,
             Rows = arguments.GetValue(_rows),
             ExpectedL0 = l0 == 0 ? null : l0,
             Hints = new SaeHints { PublishedAs = arguments.GetValue(_as), NormScalingFactor = scale == 0 ? null : scale },

@@ -8,14 +8,14 @@ namespace IlgpuSae.Cli.Verbs;
 [Verb("sae inspect", "Show what an SAE's file or folder holds: settings, weights, how often features fire.", 60)]
 internal sealed class SaeInspectVerb : Verb
 {
-    private readonly Option<string?> _sae = Options.Text("--sae", "PATH", "Folder or file of the SAE, of any known format.");
+    private readonly Option<string?> _sae = Options.Text("--sae", "PATH", "Folder or file of the SAE, RELEASE/ID of the published ones, or a repository of the hub: org/name/folder.");
 
     public override IEnumerable<OptionGroup> Groups => [new("Inspect", _sae)];
 
     public override void Run(ParseResult arguments, Session session)
     {
         using var device = session.OpenDevice();
-        var found = SaeInspection.Of(session.Required(_sae), device);
+        var found = SaeInspection.Of(session.Required(_sae), device, session.Hub, session.Interrupt);
         var c = CultureInfo.InvariantCulture;
         var text = new Report(session.Output).Section(string.Create(c, $"{found.Folder}: {found.Config.Architecture}, {found.Config.DSae} features of {found.Config.DIn} dimensions"));
         text.Add("format", found.Format);

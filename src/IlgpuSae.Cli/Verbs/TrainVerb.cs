@@ -15,7 +15,7 @@ namespace IlgpuSae.Cli.Verbs;
 internal sealed class TrainVerb : Verb
 {
     private readonly Option<string?> _config = Options.Text("--config", "FILE", "Settings as JSON in SAELens' field names; options below win over it.");
-    private readonly Option<string?> _model = Options.Text("--model", "DIR", "Folder of the model: config.json and model.safetensors.");
+    private readonly Option<string?> _model = Options.Text("--model", "DIR", "Folder of the model, a name such as gpt2-small, or a repository of the hub.");
     private readonly Option<string?> _architecture = Options.Text("--architecture", "NAME", $"What to train: {string.Join(", ", SaeRegistry.Default.TrainingNames)}. [topk]");
     private readonly Option<string?> _synthetic = Options.Text("--synthetic", "NAME", $"Rows whose features are known: {string.Join(", ", SyntheticPreset.Names)}. [superposition]");
     private readonly Option<string?> _initFrom = Options.Text("--init-from", "PATH", "Start from these weights: an SAE's folder, or a safetensors file under SAELens' names.");
@@ -71,6 +71,7 @@ internal sealed class TrainVerb : Verb
         using var device = session.OpenDevice();
         var run = new TrainingRun(config, device)
         {
+            Hub = session.Hub,
             MetricsPath = arguments.GetValue(_metrics),
             Note = session.Note,
             Progress = p => session.Progress(Line(p), p.Metrics.Step + 1 == p.TotalSteps),
@@ -93,6 +94,7 @@ internal sealed class TrainVerb : Verb
         using var device = session.OpenDevice();
         var sweep = new TrainingSweep(config, device)
         {
+            Hub = session.Hub,
             MetricsPath = arguments.GetValue(_metrics),
             Note = session.Note,
             Progress = p => session.Progress($"[{config.Items[p.Run].Name}]  " + Line(p.Progress), force: false),

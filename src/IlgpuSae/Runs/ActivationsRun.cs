@@ -1,4 +1,5 @@
 using IlgpuSae.Files;
+using IlgpuSae.Hub;
 using IlgpuSae.Models;
 using IlgpuSae.Tensors;
 
@@ -11,6 +12,9 @@ namespace IlgpuSae.Runs;
 /// <param name="device">Where to compute.</param>
 public sealed class ActivationsRun(Device device)
 {
+    /// <summary>Opens the hub, should models or SAEs be named that are not on the disk; null: as the environment says.</summary>
+    public Func<HubClient>? Hub { get; init; }
+
     /// <summary>Whether logits are written.</summary>
     public bool Logits { get; init; } = true;
 
@@ -35,7 +39,7 @@ public sealed class ActivationsRun(Device device)
     {
         if (data.ModelName is null) throw new InvalidInputException("model_name: missing; give the model's folder");
         (data with { HookName = hooks }).Validate();
-        using var language = LanguageModel.Load(data.ModelName, device, Load);
+        using var language = LanguageModel.Load(data.ModelName, device, Load, Hub, cancellation);
         var points = language.Model.Hooks.Select(hooks);
         using var source = language.OpenTokens(data, data.Contexts);
         var told = source.Notes;

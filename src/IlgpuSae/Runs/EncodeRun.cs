@@ -1,7 +1,8 @@
 using IlgpuSae.Evaluation;
 using IlgpuSae.Files;
+using IlgpuSae.Hub;
 using IlgpuSae.Saes;
-using IlgpuSae.Saes.Formats;
+using IlgpuSae.Saes.Pretrained;
 using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Runs;
@@ -20,6 +21,9 @@ public sealed record EncodeResult(long Rows, double L0, double ExplainedVariance
 /// <param name="device">Where to compute.</param>
 public sealed class EncodeRun(Device device)
 {
+    /// <summary>Opens the hub, should models or SAEs be named that are not on the disk; null: as the environment says.</summary>
+    public Func<HubClient>? Hub { get; init; }
+
     /// <summary>Rows encoded at once.</summary>
     public int BatchRows { get; init; } = 4096;
 
@@ -38,7 +42,7 @@ public sealed class EncodeRun(Device device)
     /// <exception cref="InvalidInputException">A file cannot be used, or the activations do not fit the SAE.</exception>
     public EncodeResult Execute(string saeFolder, string inputPath, string tensor, string outputPath, CancellationToken cancellation = default)
     {
-        using var sae = SaeFormats.Default.Load(saeFolder, device);
+        using var sae = SaeReference.Parse(saeFolder).Load(device, Hub, cancellation);
         using var file = SafetensorsFile.Open(inputPath);
         var shape = file[tensor].Shape;
         var (row, leading) = Rows(sae, shape, inputPath, tensor);

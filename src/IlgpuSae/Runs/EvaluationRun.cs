@@ -2,8 +2,10 @@ using System.Text.Json.Nodes;
 using IlgpuSae.Activations;
 using IlgpuSae.Evaluation;
 using IlgpuSae.Files;
+using IlgpuSae.Hub;
 using IlgpuSae.Saes;
 using IlgpuSae.Saes.Formats;
+using IlgpuSae.Saes.Pretrained;
 using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Runs;
@@ -32,6 +34,9 @@ public sealed class EvaluationRun(Device device)
     private static readonly string[] FromMetadata =
         ["model_from_pretrained_kwargs", "hook_name", "hook_head_index", "hook_name_out", "hook_head_index_out", "context_size", "prepend_bos", "exclude_special_tokens", "sequence_separator_token", "disable_concat_sequences"];
 
+    /// <summary>Opens the hub, should models or SAEs be named that are not on the disk; null: as the environment says.</summary>
+    public Func<HubClient>? Hub { get; init; }
+
     /// <summary>Told batches done and, if known, how many there are.</summary>
     public Action<int, int?>? Progress { get; init; }
 
@@ -49,14 +54,14 @@ public sealed class EvaluationRun(Device device)
     /// <exception cref="InvalidInputException">A file cannot be used, or SAE, model and data do not fit.</exception>
     public EvaluationRunReport Execute(string saeFolder, JsonObject fields, CancellationToken cancellation = default)
     {
-        using var sae = SaeFormats.Default.Load(saeFolder, device);
+        using var sae = SaeReference.Parse(saeFolder).Load(device, Hub, cancellation);
         var data = (DataConfig)ConfigJson.FromJson(Only(typeof(DataConfig), fields, sae.Config.Metadata), typeof(DataConfig), "options");
         var options = (EvaluationOptions)ConfigJson.FromJson(Only(typeof(EvaluationOptions), fields, null), typeof(EvaluationOptions), "options");
         if (fields.ContainsKey("synthetic")) return OnSynthetic(sae, saeFolder, fields, data, options, cancellation);
         if (data is { ModelName: null, Activations: { } file }) return new EvaluationRunReport(sae.Config, data, options, OnRows(sae, file, options));
         if (data.ModelName is null) throw new InvalidInputException("model_name: missing; give the model the SAE belongs to, or activations");
         data.Validate();
-        using var language = LanguageModel.Load(data.ModelName, device, data.LoadOptions(Note));
+        using var language = LanguageModel.Load(data.ModelName, device, data.LoadOptions(Note), Hub, cancellation);
         var hook = data.HookName!;
         _ = language.Model.Hooks[hook];
         if (data.HookNameOut is not null && !sae.Config.IsTranscoder)

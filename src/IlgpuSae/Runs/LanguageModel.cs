@@ -1,4 +1,5 @@
 using IlgpuSae.Activations;
+using IlgpuSae.Hub;
 using IlgpuSae.Models;
 using IlgpuSae.Tensors;
 using IlgpuSae.Tokenizers;
@@ -10,17 +11,18 @@ public sealed class LanguageModel : IDisposable
 {
     private Tokenizer? _tokenizer;
 
-    private LanguageModel(string folder, HookedTransformer model)
+    private LanguageModel(string folder, string name, HookedTransformer model)
     {
         Folder = folder;
+        Name = name;
         Model = model;
     }
 
     /// <summary>Where it was loaded from.</summary>
     public string Folder { get; }
 
-    /// <summary>The last part of the folder's name: what metadata call the model.</summary>
-    public string Name => Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(Folder)));
+    /// <summary>The last part of the name it was asked for by: what metadata call the model.</summary>
+    public string Name { get; }
 
     /// <summary>The model.</summary>
     public HookedTransformer Model { get; }
@@ -29,12 +31,20 @@ public sealed class LanguageModel : IDisposable
     /// <exception cref="InvalidFileException">The folder has none, or one that is damaged or of an unknown kind.</exception>
     public Tokenizer Tokenizer => _tokenizer ??= Tokenizer.Load(Folder);
 
-    /// <summary>Loads a Hugging Face folder.</summary>
-    /// <param name="folder">The folder.</param>
+    /// <summary>Loads a Hugging Face folder, or a model of the hub.</summary>
+    /// <param name="reference">The folder, or what <see cref="ModelReference"/> understands.</param>
     /// <param name="device">Where the model is to live.</param>
     /// <param name="options">How; null: as stored, nothing processed.</param>
+    /// <param name="hub">Opens the hub, should it be needed; null: as the environment says.</param>
+    /// <param name="cancellation">Stops a transfer; what has come is kept for the next run.</param>
     /// <exception cref="InvalidFileException">A file is missing, damaged or does not fit.</exception>
-    public static LanguageModel Load(string folder, Device device, ModelLoadOptions? options = null) => new(folder, HookedTransformer.Load(folder, device, options));
+    /// <exception cref="IlgpuSaeException">It cannot be fetched.</exception>
+    public static LanguageModel Load(
+        string reference, Device device, ModelLoadOptions? options = null, Func<HubClient>? hub = null, CancellationToken cancellation = default)
+    {
+        var folder = ModelReference.Fetch(reference, hub, cancellation);
+        return new LanguageModel(folder, ModelReference.NameOf(reference), HookedTransformer.Load(folder, device, options));
+    }
 
     /// <summary>Opens the tokens a configuration names.</summary>
     /// <param name="data">Its <c>text</c>, <c>dataset_path</c> or <c>tokens</c>.</param>

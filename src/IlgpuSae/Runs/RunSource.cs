@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json.Nodes;
 using IlgpuSae.Activations;
 using IlgpuSae.Evaluation;
+using IlgpuSae.Hub;
 using IlgpuSae.Saes;
 using IlgpuSae.Tensors;
 using IlgpuSae.Training;
@@ -21,7 +22,7 @@ internal sealed class RunSource : IDisposable
     private readonly JudgedOn _judged;
     private MixingBuffer? _buffer;
 
-    private RunSource(RunConfig config, Device device, IReadOnlyList<RunConfig> all)
+    private RunSource(RunConfig config, Device device, IReadOnlyList<RunConfig> all, Func<HubClient>? hub, CancellationToken cancellation)
     {
         var data = config.Data;
         _config = config;
@@ -30,7 +31,7 @@ internal sealed class RunSource : IDisposable
         {
             try
             {
-                _language = LanguageModel.Load(folder, device, data.LoadOptions());
+                _language = LanguageModel.Load(folder, device, data.LoadOptions(), hub, cancellation);
                 // A wrong hook name is worth saying before the corpus is opened.
                 foreach (var hook in all.SelectMany(HooksOf)) _ = _language.Model.Hooks[hook.Name];
                 _tokens = _language.OpenTokens(data, data.Contexts);
@@ -121,15 +122,19 @@ internal sealed class RunSource : IDisposable
     /// <summary>Opens what a run names.</summary>
     /// <param name="config">The run.</param>
     /// <param name="device">Where a model is to live.</param>
+    /// <param name="hub">Opens the hub, should it be needed; null: as the environment says.</param>
+    /// <param name="cancellation">Stops a transfer.</param>
     /// <exception cref="InvalidInputException">Settings contradict each other, or a file cannot be used.</exception>
-    public static RunSource Open(RunConfig config, Device device) => Open([config], device);
+    public static RunSource Open(RunConfig config, Device device, Func<HubClient>? hub = null, CancellationToken cancellation = default) => Open([config], device, hub, cancellation);
 
     /// <summary>Opens the one source of several runs, which differ in their hooks at most.</summary>
     /// <param name="configs">The runs, at least one.</param>
     /// <param name="device">Where a model is to live.</param>
+    /// <param name="hub">Opens the hub, should it be needed; null: as the environment says.</param>
+    /// <param name="cancellation">Stops a transfer.</param>
     /// <returns>The source for the first run; <see cref="For"/> gives it to the others.</returns>
     /// <exception cref="InvalidInputException">Settings contradict each other, or a file cannot be used.</exception>
-    public static RunSource Open(IReadOnlyList<RunConfig> configs, Device device)
+    public static RunSource Open(IReadOnlyList<RunConfig> configs, Device device, Func<HubClient>? hub = null, CancellationToken cancellation = default)
     {
         foreach (var config in configs)
         {
@@ -139,7 +144,7 @@ internal sealed class RunSource : IDisposable
             CheckTarget(config);
         }
 
-        return new RunSource(configs[0], device, configs);
+        return new RunSource(configs[0], device, configs, hub, cancellation);
     }
 
     /// <summary>The same source for another run; it must not be used after this one ends.</summary>

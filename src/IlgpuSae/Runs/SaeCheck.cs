@@ -1,8 +1,10 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
 using IlgpuSae.Evaluation;
+using IlgpuSae.Hub;
 using IlgpuSae.Saes;
 using IlgpuSae.Saes.Formats;
+using IlgpuSae.Saes.Pretrained;
 using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Runs;
@@ -27,6 +29,9 @@ public sealed class SaeCheck(Device device)
 
     private static readonly string[] FromMetadata = ["hook_name", "hook_name_out", "hook_head_index", "context_size", "prepend_bos", "sequence_separator_token", "disable_concat_sequences"];
 
+    /// <summary>Opens the hub, should models or SAEs be named that are not on the disk; null: as the environment says.</summary>
+    public Func<HubClient>? Hub { get; init; }
+
     /// <summary>Rows to check on.</summary>
     public int Rows { get; init; } = 1024;
 
@@ -40,17 +45,19 @@ public sealed class SaeCheck(Device device)
     public Action<string>? Progress { get; init; }
 
     /// <summary>Checks an SAE.</summary>
-    /// <param name="sae">File or folder of the SAE.</param>
+    /// <param name="sae">File or folder of the SAE, or what <see cref="SaeReference"/> understands.</param>
     /// <param name="fields">Fields of <see cref="DataConfig"/> in snake_case: the model, text or tokens, and what is to win over the SAE's metadata.</param>
     /// <param name="cancellation">Stops between two trials.</param>
     /// <exception cref="InvalidInputException">A file cannot be used, or there is nothing to read.</exception>
     public SaeCheckReport Execute(string sae, JsonObject fields, CancellationToken cancellation = default)
     {
         if (Rows < 2) throw new InvalidInputException($"rows: {Rows}; at least 2 are needed");
-        var published = SaeFormats.Default.Describe(sae, Hints);
+        var reference = SaeReference.Parse(sae);
+        // What the directory says of an SAE needs no further hints.
+        var published = reference.Published is null ? SaeFormats.Default.Describe(sae, Hints) : reference.Describe(Hub, cancellation);
         using var loaded = SaeFormats.Load(published, device);
         var data = Data(fields, loaded.Config.Metadata);
-        using var language = LanguageModel.Load(data.ModelName!, device);
+        using var language = LanguageModel.Load(data.ModelName!, device, hub: Hub, cancellation: cancellation);
         using var rows = new SaeCheckRows(language, data, loaded.Config, Rows);
         var expected = ExpectedL0 ?? published.PublishedL0;
         var asLoaded = rows.Fits ? Score(loaded, rows, new SaeCheckVariant("", ""), cancellation) : null;

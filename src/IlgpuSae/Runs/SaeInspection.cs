@@ -1,6 +1,8 @@
 using System.Text.Json.Nodes;
+using IlgpuSae.Hub;
 using IlgpuSae.Saes;
 using IlgpuSae.Saes.Formats;
+using IlgpuSae.Saes.Pretrained;
 using IlgpuSae.Tensors;
 
 namespace IlgpuSae.Runs;
@@ -48,16 +50,19 @@ public sealed record SaeInspection
     public SparsitySummary? Sparsity { get; init; }
 
     /// <summary>Reads a file or folder of any known format.</summary>
-    /// <param name="folder">The file or folder.</param>
+    /// <param name="reference">The file or folder, or what <see cref="SaeReference"/> understands.</param>
     /// <param name="device">Where the parameters are loaded.</param>
+    /// <param name="hub">Opens the hub, should it be needed; null: as the environment says.</param>
+    /// <param name="cancellation">Stops a transfer.</param>
+    /// <exception cref="IlgpuSaeException">It cannot be fetched.</exception>
     /// <exception cref="InvalidInputException">It is no SAE's, or a file is damaged.</exception>
-    public static SaeInspection Of(string folder, Device device)
+    public static SaeInspection Of(string reference, Device device, Func<HubClient>? hub = null, CancellationToken cancellation = default)
     {
-        var published = SaeFormats.Default.Describe(folder);
+        var published = SaeReference.Parse(reference).Describe(hub, cancellation);
         using var sae = SaeFormats.Load(published, device);
         return new SaeInspection
         {
-            Folder = folder,
+            Folder = reference,
             Format = published.Format,
             PublishedL0 = published.PublishedL0,
             Notes = published.Notes,

@@ -1,5 +1,6 @@
 using IlgpuSae.Activations;
 using IlgpuSae.Evaluation;
+using IlgpuSae.Hub;
 using IlgpuSae.Saes;
 using IlgpuSae.Saes.Formats;
 using IlgpuSae.Tensors;
@@ -27,6 +28,9 @@ public sealed record TrainingRunReport(
 /// <param name="device">Where to compute.</param>
 public sealed class TrainingRun(RunConfig config, Device device)
 {
+    /// <summary>Opens the hub, should models or SAEs be named that are not on the disk; null: as the environment says.</summary>
+    public Func<HubClient>? Hub { get; init; }
+
     /// <summary>Told after every step.</summary>
     public Action<TrainingProgress>? Progress { get; init; }
 
@@ -41,7 +45,7 @@ public sealed class TrainingRun(RunConfig config, Device device)
     /// <exception cref="IlgpuSaeException">Bad input, or the run failed.</exception>
     public TrainingRunReport Execute(CancellationToken cancellation = default)
     {
-        using var source = RunSource.Open(config, device);
+        using var source = RunSource.Open(config, device, Hub, cancellation);
         using var prepared = Prepare(source, source.Rows);
         var told = source.Notes;
         foreach (var note in config.Notes.Concat(told).Concat(prepared.Completed.Sae.Notes)) Note?.Invoke(note);

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.ExceptionServices;
+using IlgpuSae.Hub;
 using IlgpuSae.Tensors;
 using IlgpuSae.Training;
 
@@ -14,6 +15,9 @@ namespace IlgpuSae.Runs;
 /// <param name="device">Where to compute.</param>
 public sealed class TrainingSweep(SweepConfig config, Device device)
 {
+    /// <summary>Opens the hub, should models or SAEs be named that are not on the disk; null: as the environment says.</summary>
+    public Func<HubClient>? Hub { get; init; }
+
     /// <summary>Told after every step of every run.</summary>
     public Action<SweepProgress>? Progress { get; init; }
 
@@ -31,7 +35,7 @@ public sealed class TrainingSweep(SweepConfig config, Device device)
         var clock = Stopwatch.StartNew();
         var items = config.Items;
         SweepResults.CheckFolder(config.OutputPath);
-        using var source = RunSource.Open([.. items.Select(i => i.Config)], device);
+        using var source = RunSource.Open([.. items.Select(i => i.Config)], device, Hub, cancellation);
         var turns = new Turns(items.Count);
         using var stream = new SharedStream(source.Rows(items[0].Config.Trainer), turns);
         var prepared = new List<PreparedRun>();

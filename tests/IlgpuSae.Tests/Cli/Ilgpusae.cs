@@ -19,6 +19,15 @@ internal static class Ilgpusae
         return (code, output.ToString(), error.ToString());
     }
 
+    /// <summary>Runs a command line in another environment.</summary>
+    public static (int Code, string Output, string Error) RunIn(IReadOnlyDictionary<string, string?> environment, params string[] arguments)
+    {
+        using var output = new StringWriter();
+        using var error = new StringWriter();
+        var code = CommandLine.Run(arguments, output, error, n => environment.GetValueOrDefault(n), TestContext.Current.CancellationToken);
+        return (code, output.ToString(), error.ToString());
+    }
+
     /// <summary>Runs a command line that must succeed.</summary>
     public static string Succeed(params string[] arguments)
     {

@@ -28,7 +28,7 @@ public sealed class EndToEndTests : IDisposable
     public void The_gradient_is_that_of_finite_differences(EndToEndLoss loss, string hook, int? head, bool leaveOut, double? scale)
     {
         using var device = new CpuDevice(2);
-        using var language = LanguageModel.Load(_model, device);
+        using var language = LanguageModel.Load(_model, device, cancellation: TestContext.Current.CancellationToken);
         var data = Data(hook) with
         {
             HookHeadIndex = head,
@@ -83,7 +83,7 @@ public sealed class EndToEndTests : IDisposable
     public void An_SAE_that_changes_nothing_has_no_divergence()
     {
         using var device = new CpuDevice(1);
-        using var language = LanguageModel.Load(_model, device);
+        using var language = LanguageModel.Load(_model, device, cancellation: TestContext.Current.CancellationToken);
         var data = Data("blocks.1.hook_resid_pre");
         using var tokens = language.OpenTokens(data, null);
         var endToEnd = new EndToEnd(language, tokens, data, new EndToEndConfig { E2eLoss = EndToEndLoss.Kl });
