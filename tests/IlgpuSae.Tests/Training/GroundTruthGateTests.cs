@@ -39,10 +39,20 @@ public sealed class GroundTruthGateTests
     /// <summary>True features that must be found, of 40; members of the two trees may be merged. Measured: 34 to 37.</summary>
     private const int Found = 32;
 
+    /// <summary>
+    /// The same for a transcoder with a skip connection: |a| = 2 max(a, 0) - a, so that the linear part takes a share of
+    /// every feature, and what it mixes in turns the others' directions. Measured: 27 to 36.
+    /// </summary>
+    private const int FoundBesideSkip = 26;
+
     private const string L1 = """{ "l1_coefficient": 0.2, "l1_warm_up_steps": 100 }""";
 
     private const string L0 =
         """{ "l0_coefficient": 0.1, "l0_warm_up_steps": 200, "jumprelu_init_threshold": 0.5, "jumprelu_bandwidth": 0.5, "train_log_threshold": false, "decoder_init_norm": 0.5 }""";
+
+    /// <summary>A transcoder has no auxiliary loss to bring back what starts above everything: thresholds start low.</summary>
+    private const string L0FromBelow =
+        """{ "l0_coefficient": 0.05, "l0_warm_up_steps": 200, "jumprelu_init_threshold": 0.01, "jumprelu_bandwidth": 0.5, "train_log_threshold": false, "decoder_init_norm": 0.5 }""";
 
     /// <summary>Settings of each architecture, in files' fields.</summary>
     private static readonly Dictionary<string, string> Settings = new(StringComparer.Ordinal)
@@ -60,9 +70,10 @@ public sealed class GroundTruthGateTests
         ["skip_transcoder"] = L1,
         ["topk_transcoder"] = """{ "k": 2 }""",
         ["topk_skip_transcoder"] = """{ "k": 2 }""",
-        ["batchtopk_transcoder"] = """{ "k": 1.6 }""",
-        ["batchtopk_skip_transcoder"] = """{ "k": 1.6 }""",
-        ["jumprelu_transcoder"] = L0,
+        ["batchtopk_transcoder"] = """{ "k": 2 }""",
+        ["batchtopk_skip_transcoder"] = """{ "k": 2 }""",
+        ["jumprelu_transcoder"] = L0FromBelow,
+        ["jumprelu_skip_transcoder"] = L0FromBelow,
     };
 
     public static TheoryData<string> Architectures => [.. SaeRegistry.Default.TrainingNames];
@@ -85,7 +96,9 @@ public sealed class GroundTruthGateTests
         using (var training = new SaeTrainer(sae, transcoder ? new EitherSign(world) : world, trainer)) training.Train(TestContext.Current.CancellationToken);
         using var inference = sae.ToInference();
         var recovery = world.Recovery(inference.WDec);
-        Assert.True(recovery.Found >= Found && recovery.MeanMaxCosine > 0.94, $"{architecture} found {recovery.Found} of 40 true features, mean best |cosine| {recovery.MeanMaxCosine:0.000}");
+        var skip = architecture.Contains("skip", StringComparison.Ordinal);
+        var enough = recovery.Found >= (skip ? FoundBesideSkip : Found) && recovery.MeanMaxCosine > (skip ? 0.91 : 0.94);
+        Assert.True(enough, $"{architecture} found {recovery.Found} of 40 true features, mean best |cosine| {recovery.MeanMaxCosine:0.000}");
         if (transcoder) return;
         world.Position = GroundTruthSource.HeldOut;
         var result = GroundTruthEvaluator.Run(inference, world, 4000, cancellation: TestContext.Current.CancellationToken);
