@@ -6,8 +6,8 @@ using Apache.Arrow.Types;
 using IlgpuSae.Datasets;
 using Parquet;
 using Parquet.Schema;
-using Field = Apache.Arrow.Field;
 using Xunit;
+using Field = Apache.Arrow.Field;
 
 namespace IlgpuSae.Tests.Datasets;
 
