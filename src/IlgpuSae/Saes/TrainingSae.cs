@@ -127,7 +127,7 @@ public abstract partial class TrainingSae : Sae
         foreach (var p in Parameters.Values) p.Clear();
         WeightInit.Decoder(WDec, Config, seed);
         WeightInit.Encoder(WEnc, WDec, Config, seed);
-        AwaitsData = Config.DecoderInitMethod == DecoderInitMethod.Data;
+        AwaitsData = Config is { DecoderInitMethod: DecoderInitMethod.Data, DecoderInitNorm: not null };
     }
 
     /// <summary>The architecture's losses besides mse_loss, coefficients included; their sum is added to it.</summary>

@@ -16,8 +16,8 @@ public enum DecoderInitMethod
     Orthogonal,
 
     /// <summary>
-    /// The first rows that are trained on, their mean taken out: features begin where the data is. Where weights are
-    /// drawn without data, and for features beyond the number of rows, Kaiming's.
+    /// The first rows that are trained on, their mean taken out: features begin where the data is. Kaiming's where nothing
+    /// is trained, for features beyond the number of rows, and where <see cref="TrainingSaeConfig.DecoderInitNorm"/> is null.
     /// </summary>
     Data,
 }
@@ -74,7 +74,5 @@ public abstract partial record TrainingSaeConfig
             throw new InvalidInputException($"noise_scale: architecture {Architecture} has no noise; use 0");
         if (DecoderInitMethod == DecoderInitMethod.Orthogonal && DecoderInitNorm is not null)
             throw new InvalidInputException($"decoder_init_norm: {DecoderInitNorm} would undo decoder_init_method = orthogonal; use null");
-        if (DecoderInitMethod == DecoderInitMethod.Data && DecoderInitNorm is null)
-            throw new InvalidInputException("decoder_init_norm: missing; decoder_init_method = data gives rows as long as activations, which starts too large; give the norm they are to have, such as 0.1");
     }
 }
